@@ -1,0 +1,1 @@
+"""Pictures of maps: surfel splatting, views, heat maps, boxes and PLY files."""
