@@ -1,8 +1,11 @@
 """Depth and colour pictures of surfels (oriented discs), rasterised on the CPU.
 
-Every voxel of a map is drawn as a small disc around its centroid, perpendicular to its normal. Two passes over the discs
-share one geometry test: the first finds the nearest surface per pixel, the second averages everything within a thin slab
-behind it, weighted towards disc centres. The average is what makes a noisy voxel surface look, and measure, like one surface.
+Every voxel of a map is drawn as a small disc around its centroid, perpendicular to its normal. Two passes
+over the discs
+share one geometry test: the first finds the nearest surface per pixel, the second averages everything within
+a thin slab
+behind it, weighted towards disc centres. The average is what makes a noisy voxel surface look, and measure,
+like one surface.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ if TYPE_CHECKING:
     from mosaic3d_core.geometry.camera import PinholeCamera
     from mosaic3d_core.mapping import MapSnapshot
 
-# A disc with a radius of 0.87 voxel edges reaches the corner of its own voxel (sqrt(3) / 2), so neighbours overlap without holes.
+# A disc with a radius of 0.87 voxel edges reaches the corner of its own voxel (sqrt(3) / 2), so neighbours
+# overlap without holes.
 DISC_RADIUS_IN_VOXELS = 0.87
 # Surfaces closer together than this are one surface: a voxel surface is rough by about one edge length.
 BLEND_SLAB_IN_VOXELS = 1.5
@@ -31,7 +35,8 @@ class SplatBuffers:
 
     Attributes:
         depth: Depth along the optical axis in metres, 0 where nothing was hit. Shape (H, W), float32.
-        values: Blended per-point values (colours, normals ...), 0 where nothing was hit. Shape (H, W, C), float32.
+        values: Blended per-point values (colours, normals ...), 0 where nothing was hit. Shape (H, W, C),
+            float32.
         nearest: Row of the point nearest to the camera, -1 where nothing was hit. Shape (H, W), int32.
     """
 
@@ -42,9 +47,25 @@ class SplatBuffers:
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "arcp"})
 def _splat(
-    points, normals, radii, values, fx, fy, cx, cy, ortho, cull, slab, depth, nearest, blended, weight, second_pass
+    points,
+    normals,
+    radii,
+    values,
+    fx,
+    fy,
+    cx,
+    cy,
+    ortho,
+    cull,
+    slab,
+    depth,
+    nearest,
+    blended,
+    weight,
+    second_pass,
 ):  # pragma: no cover - compiled
-    """One pass over all discs; ``second_pass`` blends within ``slab`` metres behind ``depth``, else finds ``depth``."""
+    """One pass over all discs; ``second_pass`` blends within ``slab`` metres behind ``depth``, else finds
+    ``depth``."""
     height, width = depth.shape
     channels = values.shape[1]
     for i in range(points.shape[0]):
@@ -54,7 +75,8 @@ def _splat(
         scale = 1.0 if ortho else 1.0 / pz
         u, v = fx * px * scale + cx, fy * py * scale + cy
         r = radii[i]
-        # The half size of the pixel window; never below half a pixel, or far discs would fall between pixel centres.
+        # The half size of the pixel window; never below half a pixel, or far discs would fall between pixel
+        # centres.
         ru, rv = max(fx * r * scale, 0.5), max(fy * r * scale, 0.5)
         u0, u1 = int(np.ceil(max(u - ru, 0.0))), int(np.floor(min(u + ru, width - 1.0)))
         v0, v1 = int(np.ceil(max(v - rv, 0.0))), int(np.floor(min(v + rv, height - 1.0)))
@@ -63,7 +85,8 @@ def _splat(
         nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
         has_normal = nx * nx + ny * ny + nz * nz > 0.25
         if has_normal:
-            # View direction at the disc centre; a disc seen edge-on is treated as facing the camera, its plane is meaningless.
+            # View direction at the disc centre; a disc seen edge-on is treated as facing the camera, its
+            # plane is meaningless.
             dx, dy, dz = (0.0, 0.0, 1.0) if ortho else (px, py, pz)
             cosine = (nx * dx + ny * dy + nz * dz) / np.sqrt(dx * dx + dy * dy + dz * dz)
             if cull and cosine > 0.1:
@@ -119,12 +142,14 @@ def splat(
 
     Args:
         points: Disc centres in the camera frame, metres. Shape (N, 3). An empty cloud gives empty buffers.
-        normals: Unit normals in the camera frame, zeros where unknown (such a disc faces the camera). Shape (N, 3) or None.
+        normals: Unit normals in the camera frame, zeros where unknown (such a disc faces the camera). Shape
+            (N, 3) or None.
         radii: Disc radius in metres, one for all or shape (N,).
         values: Per-point values to blend. Shape (N, C) or None for depth only.
         camera: Intrinsics. With ``orthographic``, fx and fy are pixels per metre.
         orthographic: Parallel projection along +z instead of a pinhole.
-        cull_backfaces: Leave out discs whose normal points away from the camera (a doll's-house view into a room).
+        cull_backfaces: Leave out discs whose normal points away from the camera (a doll's-house view into a
+            room).
         blend_slab_m: Thickness behind the nearest surface that is averaged, metres.
 
     Returns:
@@ -137,10 +162,14 @@ def splat(
     count = len(points)
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"points must have shape (N, 3), got {points.shape}")
-    normals = np.zeros((count, 3), np.float32) if normals is None else np.ascontiguousarray(normals, np.float32)
+    normals = (
+        np.zeros((count, 3), np.float32) if normals is None else np.ascontiguousarray(normals, np.float32)
+    )
     values = np.zeros((count, 0), np.float32) if values is None else np.ascontiguousarray(values, np.float32)
     if normals.shape != (count, 3) or values.ndim != 2 or len(values) != count:
-        raise ValueError(f"normals {normals.shape} and values {values.shape} do not match points {points.shape}")
+        raise ValueError(
+            f"normals {normals.shape} and values {values.shape} do not match points {points.shape}"
+        )
     radii = np.ascontiguousarray(np.broadcast_to(np.asarray(radii, np.float32), (count,)))
     shape, channels = (camera.height, camera.width), values.shape[1]
     depth = np.full(shape, _FAR_M, np.float32)
@@ -161,7 +190,8 @@ def splat(
 def to_camera_frame(
     points: np.ndarray, normals: np.ndarray | None, T_world_camera: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Move world points (N, 3) and normals into the camera frame of ``T_world_camera`` (4, 4); float32 results."""
+    """Move world points (N, 3) and normals into the camera frame of ``T_world_camera`` (4, 4); float32
+    results."""
     pose = np.asarray(T_world_camera, np.float64)
     rotation, origin = pose[:3, :3], pose[:3, 3]
     # Subtract in float64: a map may lie kilometres from its origin.

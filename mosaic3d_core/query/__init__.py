@@ -1,0 +1,1 @@
+"""Language queries over encoded maps: scores, instances, boxes and stable ids."""
