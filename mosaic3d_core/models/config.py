@@ -20,9 +20,10 @@ class SparseUNetConfig:
         base: Width of the stem.
         channels: Widths: encoder stages 0..3, then decoder stages 3..0 (deepest first).
         blocks: Residual blocks per stage, in the same order.
-        momentum: Batch-norm momentum (the share of the newest batch). The published nets use 0.01; short trainings need
-            more, such as 0.1, or the running statistics never arrive.
-        init: "trunc_normal" (std 0.02, as published) or "kaiming" (fan-in, for narrow nets trained for a short time).
+        momentum: Batch-norm momentum (the share of the newest batch). The published nets use 0.01; short
+            trainings need more, such as 0.1, or the running statistics never arrive.
+        init: "trunc_normal" (std 0.02, as published) or "kaiming" (fan-in, for narrow nets trained for a
+            short time).
 
     Raises:
         ValueError: If a width or count is not positive or the lists do not have 8 entries.

@@ -1,7 +1,9 @@
-"""SparseUNet: the 3D encoder of Mosaic3D (arXiv 2502.02548), with the parameter names and shapes of its checkpoints.
+"""SparseUNet: the 3D encoder of Mosaic3D (arXiv 2502.02548), with the parameter names and shapes of its
+checkpoints.
 
-Stem 3^3; four times (k2 s2 down, residual blocks); four times (inverse up, concatenation with the skip, residual blocks);
-a linear head into text space. Everything before the head is kept as the feature of a voxel: see ``folded_head.py``.
+Stem 3^3; four times (k2 s2 down, residual blocks); four times (inverse up, concatenation with the skip,
+residual blocks); a linear head into text space. Everything before the head is kept as the feature of a voxel:
+see ``folded_head.py``.
 """
 
 from __future__ import annotations
@@ -74,8 +76,9 @@ class SparseUNet(nn.Module):
 
     Args:
         config: Architecture.
-        compute_dtype: Dtype of the computation inside; None computes in the dtype of the input features. Parameters and
-            statistics stay float32, products add up in float32, and the result is float32 (float64 for float64 input).
+        compute_dtype: Dtype of the computation inside; None computes in the dtype of the input features.
+            Parameters and statistics stay float32, products add up in float32, and the result is float32
+            (float64 for float64 input).
     """
 
     def __init__(self, config: SparseUNetConfig, compute_dtype: torch.dtype | None = None) -> None:

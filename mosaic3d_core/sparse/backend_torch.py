@@ -1,13 +1,15 @@
-"""Backend "torch": sparse convolution as gather (im2col in cache-sized chunks) and dense products; CPU and CUDA.
+"""Backend "torch": sparse convolution as gather (im2col in cache-sized chunks) and dense products; CPU and
+CUDA.
 
 Three products carry all layers, forward and backward:
 
 - ``gather_product``: out[i] = sum_k source[table[i, k]] @ weight[k]
-- ``scatter_product``: out[table[i, k]] = source[i] @ weight[k], where every row of out occurs once in the table
+- ``scatter_product``: out[table[i, k]] = source[i] @ weight[k], where every row of out occurs once in the
+  table
 - ``gather_outer``: result[k] = sum_i source[table[i, k]]^T other[i]
 
-A table holds row numbers, or -1 for "none". Everything is done in the dtype of the features; outer products add up in
-float32 (float64 for float64).
+A table holds row numbers, or -1 for "none". Everything is done in the dtype of the features; outer products
+add up in float32 (float64 for float64).
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ def gather_product(
     *,
     outer_with: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """out[i] = sum_k source[table[i, k]] @ weight[k], and optionally the outer product that shares the gather.
+    """out[i] = sum_k source[table[i, k]] @ weight[k], and optionally the outer product that shares the
+    gather.
 
     Args:
         source: Shape (M, C).

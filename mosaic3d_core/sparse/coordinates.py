@@ -15,7 +15,8 @@ class CoordinateSet:
     """Occupied cells of one resolution level. Kernel maps are made on first use and kept.
 
     Args:
-        indices: Cells as (batch, x, y, z). Shape (N, 4), int32, no cell twice. Coordinates may be negative; N may be 0.
+        indices: Cells as (batch, x, y, z). Shape (N, 4), int32, no cell twice. Coordinates may be negative; N
+            may be 0.
 
     Raises:
         TypeError: If ``indices`` is not an int32 tensor.

@@ -1,7 +1,7 @@
 """Differentiable sparse convolutions on top of a backend's products.
 
-Weights have the layout [out, kx, ky, kz, in]. Features decide the dtype of the computation: the weights are cast to it, and
-the gradient of the weights comes back in the dtype of the weights, added up in float32.
+Weights have the layout [out, kx, ky, kz, in]. Features decide the dtype of the computation: the weights are
+cast to it, and the gradient of the weights comes back in the dtype of the weights, added up in float32.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class _SubmanifoldConv(Function):
         if not ctx.needs_input_grad[0]:
             outer = gather_outer(features, table, grad)
             return None, _as_weight(outer, weight), None
-        # The table is symmetric: j is neighbour k of i exactly when i is neighbour 26 - k of j. So one gather of the
-        # output gradients serves both the gradient of the input and that of the weight.
+        # The table is symmetric: j is neighbour k of i exactly when i is neighbour 26 - k of j. So one gather
+        # of the output gradients serves both the gradient of the input and that of the weight.
         mirrored = weight.detach().to(grad.dtype).flatten(1, 3).flip(1).permute(1, 0, 2)
         other = features if ctx.needs_input_grad[1] else None
         grad_features, outer = gather_product(grad, table, mirrored, outer_with=other)

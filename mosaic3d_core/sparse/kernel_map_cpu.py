@@ -1,7 +1,8 @@
 """Kernel maps and row movement on the CPU, compiled with numba.
 
-All kernels are serial and release the GIL: the backend runs them from its own threads (see ``parallel.py``), so they do not
-depend on numba's threading layers, some of which must not be entered from two Python threads at once.
+All kernels are serial and release the GIL: the backend runs them from its own threads (see ``parallel.py``),
+so they do not depend on numba's threading layers, some of which must not be entered from two Python threads
+at once.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ def neighbour_table(
 ) -> None:
     """Fill the 3^3 neighbour table of a coordinate set.
 
-    The keys are sorted by (batch, x, y, z), so the three z-neighbours of a voxel under one (dx, dy) are adjacent and one
-    pointer per (dx, dy) only moves forward: nine linear passes make the whole table, with no hashing.
+    The keys are sorted by (batch, x, y, z), so the three z-neighbours of a voxel under one (dx, dy) are
+    adjacent and one pointer per (dx, dy) only moves forward: nine linear passes make the whole table, with no
+    hashing.
 
     Args:
         keys: Sorted unique keys with a margin of one cell on every axis. Shape (N,), int64.
         rows: Row of the set that each key belongs to. Shape (N,), int32.
         stride_x: Key distance of one step in x.
         stride_y: Key distance of one step in y (z steps by 1).
-        table: Written: row of the neighbour at offset k = (dx+1)*9 + (dy+1)*3 + (dz+1), or -1. Shape (N, 27), int32.
+        table: Written: row of the neighbour at offset k = (dx+1)*9 + (dy+1)*3 + (dz+1), or -1. Shape (N, 27),
+            int32.
     """
     n = keys.shape[0]
     for dx in range(-1, 2):

@@ -1,7 +1,8 @@
-"""Threads of the CPU backend: one worker per torch thread, each running whole chunks (gather + product) on its own.
+"""Threads of the CPU backend: one worker per torch thread, each running whole chunks (gather + product) on
+its own.
 
-Splitting by chunk instead of inside every operation keeps a chunk's buffer in one core's cache and costs one hand-over per
-worker instead of several per chunk.
+Splitting by chunk instead of inside every operation keeps a chunk's buffer in one core's cache and costs one
+hand-over per worker instead of several per chunk.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def _get_pool(threads: int) -> ThreadPoolExecutor:
 
 
 def for_each_chunk(rows: int, chunk: int, work: Callable[[int, int], None]) -> None:
-    """Call ``work(start, stop)`` for consecutive ranges that cover ``rows``, on as many threads as torch uses.
+    """Call ``work(start, stop)`` for consecutive ranges that cover ``rows``, on as many threads as torch
+    uses.
 
     Args:
         rows: Number of rows; 0 does nothing.
