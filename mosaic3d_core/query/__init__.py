@@ -1,1 +1,22 @@
 """Language queries over encoded maps: scores, instances, boxes and stable ids."""
+
+from mosaic3d_core.query.boxes import OrientedBox, fit_upright_box, iou_3d
+from mosaic3d_core.query.config import QueryConfig
+from mosaic3d_core.query.engine import QueryEngine
+from mosaic3d_core.query.results import NO_LABEL, DetectedObject, Labelling, QueryResult
+from mosaic3d_core.query.tracker import InstanceTracker
+from mosaic3d_core.query.vocabulary import DEFAULT_VOCABULARY
+
+__all__ = [
+    "DEFAULT_VOCABULARY",
+    "NO_LABEL",
+    "DetectedObject",
+    "InstanceTracker",
+    "Labelling",
+    "OrientedBox",
+    "QueryConfig",
+    "QueryEngine",
+    "QueryResult",
+    "fit_upright_box",
+    "iou_3d",
+]

@@ -46,8 +46,7 @@ class OrientedBox:
         return float(np.prod(self.size))
 
     def corners(self) -> np.ndarray:
-        """The eight corners in metres: bottom face counter-clockwise (0-3), then the top face above it (4-7).
-        Shape (8, 3)."""
+        """Corners in metres, bottom face counter-clockwise, then the top face above it. Shape (8, 3)."""
         signs = np.array(
             [
                 [-1, -1, -1],
@@ -136,8 +135,7 @@ def fit_upright_box(
 
 
 def min_area_angle(points: np.ndarray) -> float:
-    """Heading in radians, in [0, pi/2), of the minimum-area rectangle around 2D points (N, 2); 0 for
-    degenerate sets."""
+    """Heading in [0, pi/2) of the minimum-area rectangle around 2D points (N, 2), radians."""
     try:
         hull = points[ConvexHull(points).vertices]
     except (QhullError, ValueError):
@@ -164,8 +162,7 @@ def _rotation2d(angle: float) -> np.ndarray:
 
 
 def _robust_range(values: np.ndarray, trim: float, voxel_size_m: float) -> tuple[float, float]:
-    """Lowest and highest value, not further than ``trim`` of the span (at least one voxel) beyond the
-    ``trim`` percentiles."""
+    """Lowest and highest value that is not cut off from the ``trim`` percentiles."""
     low, high = np.quantile(values, [trim, 1 - trim])
     slack = max(voxel_size_m, 3 * trim * (high - low))
     return max(float(values.min()), float(low - slack)), min(float(values.max()), float(high + slack))
@@ -192,8 +189,7 @@ def iou_3d(a: OrientedBox, b: OrientedBox) -> float:
 
 
 def intersection_volume(a: OrientedBox, b: OrientedBox) -> float:
-    """Volume in cubic metres shared by two upright boxes; raises ValueError if they do not share their
-    vertical axis."""
+    """Volume two upright boxes share, cubic metres; ValueError unless upright about the same axis."""
     up = a.rotation[:, 2]
     if 1 - abs(up @ b.rotation[:, 2]) > _PARALLEL_TOLERANCE:
         raise ValueError(
@@ -219,8 +215,7 @@ def _footprint(box: OrientedBox, origin: np.ndarray, plane: np.ndarray) -> np.nd
 
 
 def polygon_intersection_area(subject: np.ndarray, clip: np.ndarray) -> float:
-    """Area shared by two convex counter-clockwise polygons (N, 2) and (M, 2) (Sutherland-Hodgman
-    clipping)."""
+    """Area two convex counter-clockwise polygons (N, 2), (M, 2) share, by Sutherland-Hodgman clipping."""
     polygon = [(float(x), float(y)) for x, y in subject]
     for k in range(len(clip)):
         (ax, ay), (bx, by) = clip[k], clip[(k + 1) % len(clip)]

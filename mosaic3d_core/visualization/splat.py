@@ -46,26 +46,25 @@ class SplatBuffers:
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "arcp"})
-def _splat(
-    points,
-    normals,
-    radii,
-    values,
-    fx,
-    fy,
-    cx,
-    cy,
-    ortho,
-    cull,
-    slab,
-    depth,
-    nearest,
-    blended,
-    weight,
-    second_pass,
-):  # pragma: no cover - compiled
-    """One pass over all discs; ``second_pass`` blends within ``slab`` metres behind ``depth``, else finds
-    ``depth``."""
+def _splat(  # noqa: C901
+    points: np.ndarray,
+    normals: np.ndarray,
+    radii: np.ndarray,
+    values: np.ndarray,
+    fx: float,
+    fy: float,
+    cx: float,
+    cy: float,
+    ortho: bool,
+    cull: bool,
+    slab: float,
+    depth: np.ndarray,
+    nearest: np.ndarray,
+    blended: np.ndarray,
+    weight: np.ndarray,
+    second_pass: bool,
+) -> None:  # pragma: no cover - compiled
+    """One pass over all discs: find ``depth``, or, second, blend what lies within ``slab`` behind it."""
     height, width = depth.shape
     channels = values.shape[1]
     for i in range(points.shape[0]):
@@ -190,8 +189,7 @@ def splat(
 def to_camera_frame(
     points: np.ndarray, normals: np.ndarray | None, T_world_camera: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Move world points (N, 3) and normals into the camera frame of ``T_world_camera`` (4, 4); float32
-    results."""
+    """Move world points and normals (N, 3) into the frame of ``T_world_camera`` (4, 4); float32."""
     pose = np.asarray(T_world_camera, np.float64)
     rotation, origin = pose[:3, :3], pose[:3, 3]
     # Subtract in float64: a map may lie kilometres from its origin.

@@ -1,0 +1,94 @@
+"""Settings of the query engine, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class QueryConfig:
+    """Thresholds and limits of queries and labelling.
+
+    Attributes:
+        min_score: An object is reported when its score is at least this. At 0.5 the query explains its voxels
+            better than all
+            the alternatives together.
+        seed_score: A voxel that scores at least this starts an object ...
+        grow_score: ... and connected voxels down to this belong to it (hysteresis: the border of an object
+            scores lower than
+            its middle, because neighbouring voxels mix).
+        cosine_floor: A voxel whose cosine with the query (or the concept it means) is below this is never a
+            match, however
+            badly the alternatives fit: a word unlike anything seen gets no object.
+        same_concept_low: Similarity between the query and a concept of the vocabulary (or one of its
+            synonyms) under which they
+            are different things ...
+        same_concept_high: ... and above which they mean the same, so that the concept counts for the query,
+            not against it.
+            Unrelated nouns reach 0.5 with the default text encoder, synonyms lie around 0.65 and higher.
+        same_concept_margin: A concept this much less similar than the best one is a different thing: "chair"
+            means "office
+            chair" (0.87) but not "stool" (0.60), although a bare "seat" means all of them.
+        logit_scale: Sharpness of the softmax; None takes the scale that the checkpoint was trained with.
+        gap_voxels: Voxels of a mask at most this many cells apart (Chebyshev) are connected; 2 bridges one
+            missing voxel.
+        min_object_voxels: Smaller connected parts are dropped as noise.
+        min_relative_voxels: Parts smaller than this share of the largest object of the same text are dropped
+            as well.
+        merge_gap_m: A small fragment closer than this to a larger object of the same text is part of it (seen
+            through a gap).
+        merge_share: What counts as a small fragment: at most this share of the larger object.
+        split_large: Split objects that touch (corner of two walls, two chairs side by side).
+        min_label_score: Labelling leaves a voxel unlabelled when no word of the vocabulary scores at least
+            this.
+        max_texts: Most texts in one query.
+        max_text_length: Longest accepted text, characters.
+    """
+
+    min_score: float = 0.5
+    seed_score: float = 0.5
+    grow_score: float = 0.3
+    cosine_floor: float = 0.15
+    same_concept_low: float = 0.55
+    same_concept_high: float = 0.70
+    same_concept_margin: float = 0.20
+    logit_scale: float | None = None
+    gap_voxels: int = 2
+    min_object_voxels: int = 30
+    min_relative_voxels: float = 0.08
+    merge_gap_m: float = 0.08
+    merge_share: float = 0.25
+    split_large: bool = True
+    min_label_score: float = 0.25
+    max_texts: int = 256
+    max_text_length: int = 1000
+
+    def __post_init__(self) -> None:
+        unit = ("min_score", "seed_score", "grow_score", "same_concept_low", "same_concept_high",
+                "min_relative_voxels", "merge_share", "min_label_score")  # fmt: skip
+        for name in unit:
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if self.grow_score > self.seed_score:
+            raise ValueError(f"grow_score ({self.grow_score}) must not exceed seed_score ({self.seed_score})")
+        if self.same_concept_low >= self.same_concept_high:
+            raise ValueError(
+                "same_concept_low must be below same_concept_high, "
+                f"got {self.same_concept_low} and {self.same_concept_high}"
+            )
+        if not -1.0 <= self.cosine_floor <= 1.0:
+            raise ValueError(f"cosine_floor must lie in [-1, 1], got {self.cosine_floor}")
+        if self.logit_scale is not None and not self.logit_scale > 0:
+            raise ValueError(f"logit_scale must be positive, got {self.logit_scale}")
+        for name in ("gap_voxels", "min_object_voxels", "max_texts", "max_text_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, object]) -> QueryConfig:
+        """Build from a mapping, refusing unknown names (ValueError names them and the known ones)."""
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"unknown query settings {unknown}; known are {sorted(known)}")
+        return cls(**values)  # type: ignore[arg-type]

@@ -1,0 +1,270 @@
+"""The query engine: texts and an encoded map in, objects with scores and boxes out."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mosaic3d_core.errors import QueryError
+
+from mosaic3d_core.query.calibration import Alternatives, VoxelLikelihoods
+from mosaic3d_core.query.config import QueryConfig
+from mosaic3d_core.query.instances import Instance, extract_instances
+from mosaic3d_core.query.labelling import label_voxels
+from mosaic3d_core.query.results import NO_LABEL, DetectedObject, Labelling, QueryResult
+from mosaic3d_core.query.tracker import InstanceTracker
+
+if TYPE_CHECKING:
+    from mosaic3d_core.mapping import MapSnapshot
+    from mosaic3d_core.models.text import TextEncoder
+
+    from mosaic3d_core.models import FeatureMap
+
+Region = tuple[Sequence[float], Sequence[float]]
+
+
+class QueryEngine:
+    """Answers text queries on encoded maps.
+
+    Safe to use from several threads. What depends on the map only is calculated by the first query of a
+    generation and kept until
+    another map is asked about.
+
+    Args:
+        text_encoder: The encoder the checkpoint is aligned with (see ``check_text_encoder``).
+        config: Thresholds and limits.
+        tracker: Source of stable ids; a fresh one by default.
+    """
+
+    def __init__(
+        self,
+        text_encoder: TextEncoder,
+        config: QueryConfig | None = None,
+        tracker: InstanceTracker | None = None,
+    ) -> None:
+        self.text_encoder = text_encoder
+        self.config = config or QueryConfig()
+        self.tracker = tracker or InstanceTracker()
+        self._alternatives: Alternatives | None = None
+        self._prepared: tuple[weakref.ref[FeatureMap], VoxelLikelihoods] | None = None
+        self._lock = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Embed the alternatives now, so that the first query does not wait for it."""
+        self._get_alternatives()
+
+    def reset(self) -> None:
+        """Forget the objects seen so far; call it when the map is reset."""
+        self.tracker.reset()
+        with self._lock:
+            self._prepared = None
+
+    def query(
+        self,
+        feature_map: FeatureMap,
+        texts: Sequence[str],
+        min_score: float | None = None,
+        max_objects: int | None = None,
+        region: Region | None = None,
+    ) -> QueryResult:
+        """Find the objects that each text describes.
+
+        Args:
+            feature_map: The encoded map.
+            texts: What to look for: words or short descriptions, at least one.
+            min_score: Objects below this score are left out, in [0, 1]; None for the configured default.
+            max_objects: Most objects per text; None or 0 for all.
+            region: Lowest and highest corner (metres, map frame) of the box to look in; None for everywhere.
+
+        Returns:
+            The answer. Something that is not there has no object. An empty map gives an answer without
+            objects.
+
+        Raises:
+            QueryError: If there is no text, a text is empty or too long, ``min_score`` is outside [0, 1],
+                ``max_objects`` is
+                negative, or the region is not finite or has a lower corner above its upper one.
+        """
+        start = time.perf_counter()
+        texts = check_texts(texts, self.config)
+        least = check_min_score(min_score, self.config)
+        limit = check_max_objects(max_objects)
+        snapshot = feature_map.snapshot
+        allowed = region_mask(snapshot.centroids, region)
+        scores = self._voxel_scores(feature_map, texts)
+        objects: list[DetectedObject] = []
+        for text, row in zip(texts, scores, strict=True):
+            found = extract_instances(snapshot, row[feature_map.voxel_of_point], self.config, allowed)
+            found = [instance for instance in found if instance.score >= least][:limit]
+            objects += self._with_ids(text, found, snapshot)
+        return QueryResult(
+            texts=texts,
+            objects=objects,
+            voxel_scores=scores,
+            voxel_of_point=feature_map.voxel_of_point,
+            snapshot=snapshot,
+            elapsed_ms=(time.perf_counter() - start) * 1e3,
+        )
+
+    def label(self, feature_map: FeatureMap, vocabulary: Sequence[str]) -> Labelling:
+        """Give every map voxel its best word of ``vocabulary``, or none, and group words into objects.
+
+        Args:
+            feature_map: The encoded map.
+            vocabulary: Words or short descriptions, at least one; repeated ones count once.
+
+        Returns:
+            Labels, instance ids and scores per voxel, and the objects.
+
+        Raises:
+            QueryError: As ``query`` for the texts.
+        """
+        start = time.perf_counter()
+        words = tuple(dict.fromkeys(check_texts(vocabulary, self.config)))
+        snapshot = feature_map.snapshot
+        embedded = self._embed(words)
+        affinity = self._get_alternatives().affinity(embedded, self.config)
+        labels, scores = label_voxels(
+            self._likelihoods(feature_map), _cosine(feature_map, embedded), affinity, self.config
+        )
+        labels, scores = labels[feature_map.voxel_of_point], scores[feature_map.voxel_of_point]
+        instances = np.zeros(len(labels), np.uint32)
+        objects: list[DetectedObject] = []
+        for number, word in enumerate(words):
+            rows = labels == number
+            if not rows.any():
+                continue
+            # Labels already compete with each other: every voxel of the word may start and belong to an
+            # object.
+            found = extract_instances(snapshot, np.where(rows, scores, -1.0), self._label_config())
+            for thing in self._with_ids(word, found, snapshot):
+                instances[thing.voxel_indices] = thing.id
+                objects.append(thing)
+        return Labelling(
+            labels=labels,
+            instances=instances,
+            scores=scores,
+            objects=objects,
+            vocabulary=words,
+            generation=snapshot.generation,
+            elapsed_ms=(time.perf_counter() - start) * 1e3,
+        )
+
+    def _label_config(self) -> QueryConfig:
+        from dataclasses import replace
+
+        return replace(self.config, seed_score=0.0, grow_score=0.0)
+
+    def _with_ids(self, text: str, found: list[Instance], snapshot: MapSnapshot) -> list[DetectedObject]:
+        voxel_sets = [snapshot.indices[instance.rows] for instance in found]
+        boxes = [instance.box for instance in found]
+        ids = self.tracker.assign(text, voxel_sets, boxes, snapshot.generation)
+        return [
+            DetectedObject(number, text, min(max(one.score, 0.0), 1.0), one.box, one.rows)
+            for number, one in zip(ids, found, strict=True)
+        ]
+
+    def _voxel_scores(self, feature_map: FeatureMap, texts: Sequence[str]) -> np.ndarray:
+        embedded = self._embed(texts)
+        affinity = self._get_alternatives().affinity(embedded, self.config)
+        likelihoods = self._likelihoods(feature_map)
+        return likelihoods.scores(_cosine(feature_map, embedded), affinity, self.config.cosine_floor)
+
+    def _embed(self, texts: Sequence[str]) -> np.ndarray:
+        return np.asarray(self.text_encoder.encode(list(texts)), np.float32)
+
+    def _get_alternatives(self) -> Alternatives:
+        with self._lock:
+            if self._alternatives is None:
+                self._alternatives = Alternatives.build(self.text_encoder)
+            return self._alternatives
+
+    def _likelihoods(self, feature_map: FeatureMap) -> VoxelLikelihoods:
+        """What all queries on one map share; should two threads both make it, the result is one."""
+        with self._lock:
+            if self._prepared is not None and self._prepared[0]() is feature_map:
+                return self._prepared[1]
+        alternatives = self._get_alternatives()
+        scale = self.config.logit_scale or float(feature_map.logit_scale)
+        built = VoxelLikelihoods.build(_cosine(feature_map, alternatives.embeddings), scale)
+        with self._lock:
+            self._prepared = (weakref.ref(feature_map), built)
+        return built
+
+
+def _cosine(feature_map: FeatureMap, embeddings: np.ndarray) -> np.ndarray:
+    cosine = np.asarray(feature_map.cosine(embeddings), np.float32)
+    # A voxel without features (all zero) has no direction; it matches nothing.
+    return np.nan_to_num(cosine, copy=False, nan=-1.0, posinf=-1.0, neginf=-1.0)
+
+
+def check_texts(texts: Sequence[str], config: QueryConfig) -> tuple[str, ...]:
+    """Texts without surplus white space; QueryError if there is none or one is unusable."""
+    if isinstance(texts, str):
+        texts = [texts]
+    if len(texts) == 0:
+        raise QueryError("the query has no text; give at least one word or short description")
+    if len(texts) > config.max_texts:
+        raise QueryError(f"the query has {len(texts)} texts, at most {config.max_texts} are answered at once")
+    cleaned = []
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise QueryError(f"query text {position + 1} is a {type(text).__name__}, expected a string")
+        if len(text) > config.max_text_length:
+            raise QueryError(
+                f"query text {position + 1} is {len(text)} characters long, "
+                f"at most {config.max_text_length} are accepted; use a word or a short description"
+            )
+        text = " ".join(text.split())
+        if not any(character.isalnum() for character in text):
+            raise QueryError(f"query text {position + 1} is empty; give a word or a short description")
+        cleaned.append(text)
+    return tuple(cleaned)
+
+
+def check_min_score(min_score: float | None, config: QueryConfig) -> float:
+    """The score limit to use; QueryError if it lies outside [0, 1]."""
+    if min_score is None:
+        return config.min_score
+    if not (isinstance(min_score, (int, float, np.number)) and 0.0 <= float(min_score) <= 1.0):
+        raise QueryError(f"min_score must lie between 0 and 1, got {min_score}")
+    return float(min_score)
+
+
+def check_max_objects(max_objects: int | None) -> int | None:
+    """Most objects per text, None for all; QueryError if negative."""
+    if max_objects is not None and max_objects < 0:
+        raise QueryError(f"max_objects must be 0 (all) or positive, got {max_objects}")
+    return max_objects or None
+
+
+def region_mask(points: np.ndarray, region: Region | None) -> np.ndarray | None:
+    """Which points (N, 3) lie in the region; None without one; QueryError if it is malformed."""
+    if region is None:
+        return None
+    try:
+        low, high = (np.asarray(corner, np.float64) for corner in region)
+    except (TypeError, ValueError) as error:
+        raise QueryError(
+            f"a region is a lower and an upper corner of three numbers each, got {region!r}"
+        ) from error
+    if low.shape != (3,) or high.shape != (3,):
+        raise QueryError(
+            f"a region's corners have three numbers each, got shapes {low.shape} and {high.shape}"
+        )
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise QueryError(f"a region's corners must be finite, got {low.tolist()} and {high.tolist()}")
+    for axis, (a, b) in enumerate(zip(low, high, strict=True)):
+        if a > b or math.isclose(a, b, abs_tol=0.0, rel_tol=0.0):
+            raise QueryError(
+                f"the region's lower corner must lie below its upper one, got {a} >= {b} along {'xyz'[axis]}"
+            )
+    return ((points >= low) & (points <= high)).all(axis=1)
+
+
+__all__ = ["NO_LABEL", "QueryEngine", "check_max_objects", "check_min_score", "check_texts", "region_mask"]

@@ -1,0 +1,128 @@
+"""From per-voxel scores of one text to separate objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mosaic3d_core.query.boxes import OrientedBox, fit_upright_box
+from mosaic3d_core.query.components import connected_components
+from mosaic3d_core.query.config import QueryConfig
+from mosaic3d_core.query.splitting import split_touching
+
+if TYPE_CHECKING:
+    from mosaic3d_core.mapping import MapSnapshot
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One object before it has an id.
+
+    Attributes:
+        rows: Rows of the snapshot, ascending. Shape (K,), int64.
+        score: Robust mean of its voxels' scores.
+        box: Upright box, metres.
+    """
+
+    rows: np.ndarray
+    score: float
+    box: OrientedBox
+
+
+def extract_instances(
+    snapshot: MapSnapshot, scores: np.ndarray, config: QueryConfig, allowed: np.ndarray | None = None
+) -> list[Instance]:
+    """Objects of one text, best first.
+
+    Args:
+        snapshot: The map.
+        scores: Score per map voxel in [0, 1]. Shape (N,).
+        config: Thresholds.
+        allowed: Voxels that may be used, shape (N,), bool; None for all.
+
+    Returns:
+        Instances whose score is at least ``config.grow_score``; the caller applies the score limit it was
+        asked for.
+    """
+    mask = scores >= config.grow_score
+    if allowed is not None:
+        mask &= allowed
+    rows = np.flatnonzero(mask)
+    if len(rows) < config.min_object_voxels:
+        return []
+    parts = []
+    for part in _seeded_parts(snapshot.indices[rows], scores[rows], config):
+        part = rows[part]
+        pieces = _split(snapshot, part) if config.split_large else [np.arange(len(part))]
+        parts.extend(part[piece] for piece in pieces)
+    return instances_from_parts(snapshot, scores, parts, config)
+
+
+def instances_from_parts(
+    snapshot: MapSnapshot, scores: np.ndarray, parts: list[np.ndarray], config: QueryConfig
+) -> list[Instance]:
+    """Merge fragments, drop what is too small, fit boxes; best first."""
+    parts = [part for part in parts if len(part) >= config.min_object_voxels]
+    parts = _merge_fragments(snapshot, parts, config)
+    if not parts:
+        return []
+    least = config.min_relative_voxels * max(map(len, parts))
+    found = [
+        Instance(rows=part, score=robust_mean(scores[part]), box=_box(snapshot, part))
+        for part in parts
+        if len(part) >= least
+    ]
+    return sorted(found, key=lambda instance: (-instance.score, int(instance.rows[0])))
+
+
+def robust_mean(values: np.ndarray, trim: float = 0.2) -> float:
+    """Mean without the lowest and highest ``trim`` share: a mixed border does not decide the score."""
+    cut = int(len(values) * trim)
+    return float(np.sort(values)[cut : len(values) - cut].mean(dtype=np.float64))
+
+
+def _seeded_parts(indices: np.ndarray, scores: np.ndarray, config: QueryConfig) -> list[np.ndarray]:
+    """Connected parts that are large enough and hold enough confident voxels."""
+    numbers, count = connected_components(indices, reach=config.gap_voxels)
+    sizes = np.bincount(numbers, minlength=count)
+    seeds = np.bincount(numbers[scores >= config.seed_score], minlength=count)
+    wanted = (sizes >= config.min_object_voxels) & (seeds >= max(1, config.min_object_voxels // 3))
+    order = np.argsort(numbers, kind="stable")
+    ends = np.cumsum(sizes)
+    return [order[ends[k] - sizes[k] : ends[k]] for k in np.flatnonzero(wanted)]
+
+
+def _split(snapshot: MapSnapshot, part: np.ndarray) -> list[np.ndarray]:
+    return split_touching(
+        snapshot.indices[part],
+        snapshot.centroids[part],
+        snapshot.normals[part],
+        snapshot.colors[part],
+        snapshot.up,
+        snapshot.voxel_size_m,
+    )
+
+
+def _box(snapshot: MapSnapshot, part: np.ndarray) -> OrientedBox:
+    return fit_upright_box(snapshot.centroids[part], snapshot.up, snapshot.voxel_size_m)
+
+
+def _merge_fragments(snapshot: MapSnapshot, parts: list[np.ndarray], config: QueryConfig) -> list[np.ndarray]:
+    """Give small fragments that lie within reach of a larger object's box to that object."""
+    parts = sorted(parts, key=lambda part: (-len(part), int(part[0])))
+    whole: list[list[np.ndarray]] = []
+    boxes: list[OrientedBox] = []
+    for part in parts:
+        points = snapshot.centroids[part]
+        for group, box in zip(whole, boxes, strict=True):
+            if len(part) <= config.merge_share * len(group[0]):
+                reach = OrientedBox(box.center, box.rotation, box.size + 2 * config.merge_gap_m)
+                if reach.contains(points).mean() > 0.5:
+                    group.append(part)
+                    break
+        else:
+            whole.append([part])
+            boxes.append(_box(snapshot, part))
+    return [np.sort(np.concatenate(group)) for group in whole]

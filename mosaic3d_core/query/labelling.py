@@ -1,0 +1,77 @@
+"""One word per voxel: the vocabulary's words compete with each other and with everything they do not mean."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from mosaic3d_core.query.calibration import VoxelLikelihoods
+from mosaic3d_core.query.config import QueryConfig
+from mosaic3d_core.query.results import NO_LABEL
+
+
+@njit(cache=True, nogil=True)
+def _label(
+    cosine: np.ndarray,
+    likelihood: np.ndarray,
+    reference: np.ndarray,
+    free: np.ndarray,
+    scale: float,
+    floor: float,
+    least: float,
+    labels: np.ndarray,
+    scores: np.ndarray,
+) -> None:  # pragma: no cover - compiled
+    for v in range(cosine.shape[0]):
+        total = np.float32(0.0)
+        strongest = np.float32(0.0)
+        for k in range(likelihood.shape[1]):
+            rival = free[k] * likelihood[v, k]
+            total += rival
+            strongest = max(strongest, rival)
+        best, value = -1, np.float32(-1.0)
+        for q in range(cosine.shape[1]):
+            own = np.exp(min(scale * (cosine[v, q] - reference[v]), np.float32(60.0)))
+            total += own
+            if own > value:
+                best, value = q, own
+        if best >= 0 and cosine[v, best] >= floor and value >= strongest and value >= least * total:
+            labels[v] = best
+            scores[v] = value / total
+
+
+def label_voxels(
+    likelihoods: VoxelLikelihoods, word_cosine: np.ndarray, affinity: np.ndarray, config: QueryConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Best word per encoder voxel.
+
+    A concept of the built-in alternatives that one of the words means does not compete with the words; all
+    others do, so that a voxel
+    of something the vocabulary does not name stays unlabelled.
+
+    Args:
+        likelihoods: The map's part of the calculation.
+        word_cosine: Cosine of voxels and words. Shape (V, W), float32.
+        affinity: How far each alternative is what each word means. Shape (W, K).
+        config: ``cosine_floor`` and ``min_label_score`` are used.
+
+    Returns:
+        Position of the word or ``NO_LABEL``, shape (V,), uint16; and its share of the softmax, 0 where there
+        is no label, shape (V,),
+        float32.
+    """
+    free = 1.0 - affinity.max(axis=0) if len(affinity) else np.ones(affinity.shape[1])
+    labels = np.full(len(word_cosine), NO_LABEL, np.uint16)
+    scores = np.zeros(len(word_cosine), np.float32)
+    _label(
+        np.ascontiguousarray(word_cosine, np.float32),
+        likelihoods.likelihood,
+        likelihoods.reference,
+        free.astype(np.float32),
+        np.float32(likelihoods.scale),
+        np.float32(config.cosine_floor),
+        np.float32(config.min_label_score),
+        labels,
+        scores,
+    )
+    return labels, scores
