@@ -1,5 +1,4 @@
-"""SparseUNet: the 3D encoder of Mosaic3D (arXiv 2502.02548), with the parameter names and shapes of its
-checkpoints.
+"""SparseUNet: the 3D encoder of Mosaic3D (arXiv 2502.02548), under the names and shapes of its checkpoints.
 
 Stem 3^3; four times (k2 s2 down, residual blocks); four times (inverse up, concatenation with the skip,
 residual blocks); a linear head into text space. Everything before the head is kept as the feature of a voxel:
@@ -8,6 +7,7 @@ see ``folded_head.py``.
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -33,13 +33,15 @@ class ConvNorm(nn.Sequential):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Sparse tensor in, sparse tensor on the convolution's cells out."""
+        if isinstance(self[1], nn.Identity):
+            return self[0].infer(x, relu=self.relu)
         y = self[0](x)
         features = self[1](y.features)
         return y.replace(features.relu() if self.relu else features)
 
 
 class BasicBlock(nn.Module):
-    """Two submanifold convolutions with a shortcut (identity, or pointwise linear and batch norm where widths differ)."""
+    """Two submanifold convolutions and a shortcut: identity, or linear + norm where widths differ."""
 
     def __init__(self, in_channels: int, out_channels: int, momentum: float) -> None:
         super().__init__()
@@ -56,6 +58,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Features (N, in) -> (N, out) on the same cells."""
         shortcut = x if self.proj is None else self.proj(x)
+        if isinstance(self.bn1, nn.Identity):
+            return self.conv2.infer(self.conv1.infer(x, relu=True), relu=True, residual=shortcut.features)
         y = self.conv1(x)
         y = y.replace(self.bn1(y.features).relu())
         y = self.conv2(y)
@@ -137,6 +141,35 @@ class SparseUNet(nn.Module):
         if head:
             x = self.final(x)
         return x.features.to(torch.promote_types(dtype, torch.float32))
+
+
+def fold_batchnorm(model: SparseUNet) -> SparseUNet:
+    """A copy for inference, with every batch norm folded into the convolution before it.
+
+    Args:
+        model: The net; it is not changed.
+
+    Returns:
+        A net in evaluation mode without gradients that computes what ``model`` computes in evaluation mode.
+    """
+    folded = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in folded.modules():
+        if isinstance(module, ConvNorm):
+            _fold(module[0], module[1])
+            module[1] = nn.Identity()
+        elif isinstance(module, BasicBlock):
+            _fold(module.conv1, module.bn1)
+            _fold(module.conv2, module.bn2)
+            module.bn1 = module.bn2 = nn.Identity()
+    return folded
+
+
+def _fold(conv: nn.Module, norm: nn.Module) -> None:
+    if not isinstance(norm, nn.BatchNorm1d):
+        return  # folded before
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None, None], requires_grad=False)
+    conv.bias = nn.Parameter(norm.bias - norm.running_mean * scale, requires_grad=False)
 
 
 def build_sparse_unet(name: str, compute_dtype: torch.dtype | None = None, **overrides: Any) -> SparseUNet:

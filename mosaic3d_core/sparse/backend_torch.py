@@ -1,5 +1,4 @@
-"""Backend "torch": sparse convolution as gather (im2col in cache-sized chunks) and dense products; CPU and
-CUDA.
+"""Backend "torch": sparse convolution as gather (im2col in chunks) and dense products, on CPU and CUDA.
 
 Three products carry all layers, forward and backward:
 
@@ -15,6 +14,7 @@ add up in float32 (float64 for float64).
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,8 +27,26 @@ _CPU_CHUNK_BYTES = 8 << 20
 _CUDA_CHUNK_BYTES = 512 << 20
 
 
+@dataclass(frozen=True)
+class Finish:
+    """What follows a product in inference: out = relu(out + bias + residual), each part optional."""
+
+    bias: Tensor | None = None
+    residual: Tensor | None = None
+    relu: bool = False
+
+    def apply(self, out: Tensor, start: int) -> None:
+        """Finish the rows ``start``.. of the result in place."""
+        if self.bias is not None:
+            out.add_(self.bias)
+        if self.residual is not None:
+            out.add_(self.residual[start : start + len(out)])
+        if self.relu:
+            out.relu_()
+
+
 def _words(rows: Tensor) -> np.ndarray:
-    """The rows as integers of the widest size that divides them: numba has no bfloat16 and copies wide words faster."""
+    """The rows as the widest integers that divide them: numba lacks bfloat16 and copies wide words faster."""
     size = rows.shape[1] * rows.element_size()
     if rows.element_size() == 8 or size % 8 == 0:
         return rows.view(torch.int64).numpy()
@@ -38,7 +56,7 @@ def _words(rows: Tensor) -> np.ndarray:
 
 
 def _chunk_rows(rows: int, width: int, tensor: Tensor) -> int:
-    """Rows per chunk so that a buffer of ``width`` columns stays in cache (CPU) or within a bounded size (CUDA)."""
+    """Rows per chunk: a buffer of ``width`` columns stays in cache (CPU) or within a bounded size (CUDA)."""
     if tensor.device.type != "cpu":
         return max(1024, _CUDA_CHUNK_BYTES // max(1, width * tensor.element_size()))
     chunk = max(128, min(_CPU_CHUNK, _CPU_CHUNK_BYTES // max(1, width * tensor.element_size())))
@@ -48,6 +66,12 @@ def _chunk_rows(rows: int, width: int, tensor: Tensor) -> int:
 def _gather_cuda(padded: Tensor, table: Tensor) -> Tensor:
     rows = torch.where(table >= 0, table, len(padded) - 1)
     return padded.index_select(0, rows.reshape(-1)).view(len(table), -1)
+
+
+def _product(columns: Tensor, flat: Tensor, out: Tensor, start: int, finish: Finish | None) -> None:
+    torch.mm(columns, flat, out=out)
+    if finish is not None:
+        finish.apply(out, start)
 
 
 def _pad(source: Tensor) -> Tensor:
@@ -60,15 +84,16 @@ def gather_product(
     weight: Tensor,
     *,
     outer_with: Tensor | None = None,
+    finish: Finish | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """out[i] = sum_k source[table[i, k]] @ weight[k], and optionally the outer product that shares the
-    gather.
+    """out[i] = sum_k source[table[i, k]] @ weight[k], and optionally the outer product of the same gather.
 
     Args:
         source: Shape (M, C).
         table: Shape (N, K), int32.
         weight: Shape (K, C, D), dtype of ``source``.
         outer_with: Shape (N, E), dtype of ``source``: also return sum_i source[table[i, k]]^T outer_with[i].
+        finish: Changes each piece of out in place while it is still in cache.
 
     Returns:
         out (N, D) in the dtype of ``source``, and the outer product (K, C, E) in float32/64 or None.
@@ -83,7 +108,7 @@ def gather_product(
         padded = _pad(source)
         for start in range(0, rows, chunk):
             columns = _gather_cuda(padded, table[start : start + chunk])
-            torch.mm(columns, flat, out=out[start : start + chunk])
+            _product(columns, flat, out[start : start + chunk], start, finish)
             outer.add(columns, start)
         return out, outer.total(taps)
     words, numbers = _words(source), table.numpy()
@@ -91,7 +116,7 @@ def gather_product(
     def work(start: int, stop: int) -> None:
         columns = parallel.scratch("columns", stop - start, taps * channels, source.dtype)
         kernel_map_cpu.gather_rows(words, numbers, start, _words(columns))
-        torch.mm(columns, flat, out=out[start:stop])
+        _product(columns, flat, out[start:stop], start, finish)
         outer.add(columns, start)
 
     parallel.for_each_chunk(rows, chunk, work)
@@ -99,7 +124,7 @@ def gather_product(
 
 
 def gather_outer(source: Tensor, table: Tensor, other: Tensor) -> Tensor:
-    """sum_i source[table[i, k]]^T other[i]: source (M, C), table (N, K), other (N, E) -> (K, C, E) in float32/64."""
+    """sum_i source[table[i, k]]^T other[i]: (M, C), (N, K), (N, E) -> (K, C, E) in float32/64."""
     rows, taps = table.shape
     channels = source.shape[1]
     outer = _OuterSum(taps * channels, other, source)
@@ -122,7 +147,9 @@ def gather_outer(source: Tensor, table: Tensor, other: Tensor) -> Tensor:
     return total
 
 
-def scatter_product(source: Tensor, table: Tensor, weight: Tensor, out_rows: int) -> Tensor:
+def scatter_product(
+    source: Tensor, table: Tensor, weight: Tensor, out_rows: int, finish: Finish | None = None
+) -> Tensor:
     """out[table[i, k]] = source[i] @ weight[k]; every row of out must occur exactly once in the table.
 
     Args:
@@ -130,6 +157,7 @@ def scatter_product(source: Tensor, table: Tensor, weight: Tensor, out_rows: int
         table: Shape (N, K), int32.
         weight: Shape (K, C, D), dtype of ``source``.
         out_rows: Number of rows of out.
+        finish: Changes the products in place; a residual cannot be added here.
 
     Returns:
         Shape (out_rows, D), dtype of ``source``.
@@ -143,6 +171,8 @@ def scatter_product(source: Tensor, table: Tensor, weight: Tensor, out_rows: int
         for start in range(0, rows, chunk):
             targets = table[start : start + chunk].reshape(-1)
             blocks = torch.mm(source[start : start + chunk], flat).view(-1, width)
+            if finish is not None:
+                finish.apply(blocks, 0)
             kept = torch.nonzero(targets >= 0).squeeze(1)
             out[targets[kept].long()] = blocks[kept]
         return out
@@ -151,6 +181,8 @@ def scatter_product(source: Tensor, table: Tensor, weight: Tensor, out_rows: int
     def work(start: int, stop: int) -> None:
         blocks = parallel.scratch("columns", stop - start, taps * width, source.dtype)
         torch.mm(source[start:stop], flat, out=blocks)
+        if finish is not None:
+            finish.apply(blocks.view(-1, width), 0)
         kernel_map_cpu.scatter_rows(_words(blocks), numbers, start, destination)
 
     parallel.for_each_chunk(rows, chunk, work)
@@ -158,7 +190,7 @@ def scatter_product(source: Tensor, table: Tensor, weight: Tensor, out_rows: int
 
 
 class _OuterSum:
-    """Sum over chunks of columns^T other, kept per thread in float32 (float64 for float64) and joined at the end."""
+    """Sum over chunks of columns^T other, kept per thread in float32/64 and joined at the end."""
 
     def __init__(self, height: int, other: Tensor | None, like: Tensor) -> None:
         self._other = other

@@ -1,4 +1,4 @@
-"""Coordinate sets: the occupied cells of one level, with the kernel maps that all layers of that level share."""
+"""Coordinate sets: the occupied cells of one level, with the kernel maps that its layers share."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ class CoordinateSet:
     def __init__(self, indices: Tensor, *, fine: CoordinateSet | None = None) -> None:
         if not isinstance(indices, Tensor) or indices.dtype != torch.int32:
             found = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
-            raise TypeError(
-                f"indices must be an int32 tensor (N, 4) of (batch, x, y, z), got {found}; use .to(torch.int32)"
-            )
+            raise TypeError(f"indices must be an int32 tensor (N, 4) of (batch, x, y, z), got {found}")
         if indices.ndim != 2 or indices.shape[1] != 4:
             raise ValueError(f"indices must have shape (N, 4) = (batch, x, y, z), got {tuple(indices.shape)}")
         self.indices = indices.contiguous()
@@ -46,7 +44,7 @@ class CoordinateSet:
         return self.indices.device
 
     def neighbours(self) -> Tensor:
-        """Row of each of the 27 neighbours or -1, offset number (dx+1)*9 + (dy+1)*3 + (dz+1). Shape (N, 27), int32."""
+        """Row of neighbour (dx+1)*9 + (dy+1)*3 + (dz+1) of each cell, or -1. Shape (N, 27), int32."""
         if self._neighbours is None:
             self._neighbours = _build_neighbours(self.indices)
         return self._neighbours
@@ -59,7 +57,7 @@ class CoordinateSet:
         return self._coarse
 
     def children(self) -> Tensor:
-        """Row of this level for child 4*(x&1) + 2*(y&1) + (z&1) of each coarse row, or -1. Shape (P, 8), int32."""
+        """Row of child 4*(x&1) + 2*(y&1) + (z&1) of each coarse cell, or -1. Shape (P, 8), int32."""
         if self._children is None:
             self._build_coarse()
         assert self._children is not None
@@ -119,7 +117,7 @@ def _keys_torch(indices: Tensor) -> tuple[Tensor, tuple[int, int, int], list[int
 def _check_unique(repeats: int) -> None:
     if repeats:
         raise ValueError(
-            f"{repeats} cells occur more than once; pool the points of a voxel first (mosaic3d_core.models.encoder_input)"
+            f"{repeats} cells occur more than once; pool each voxel first, as build_encoder_input does"
         )
 
 

@@ -16,21 +16,21 @@ from torch.autograd.function import once_differentiable
 from mosaic3d_core.sparse.backend_torch import gather_outer, gather_product, scatter_product
 
 
-def _per_tap(weight: Tensor, dtype: torch.dtype) -> Tensor:
+def per_tap(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """[out, kx, ky, kz, in] -> (K, in, out) in ``dtype``."""
     return weight.detach().to(dtype).flatten(1, 3).permute(1, 2, 0)
 
 
-def _as_weight(per_tap: Tensor, like: Tensor) -> Tensor:
+def _as_weight(taps: Tensor, like: Tensor) -> Tensor:
     """(K, in, out) -> [out, kx, ky, kz, in] in the dtype of the weight."""
-    return per_tap.permute(2, 0, 1).reshape(like.shape).to(like.dtype)
+    return taps.permute(2, 0, 1).reshape(like.shape).to(like.dtype)
 
 
 class _SubmanifoldConv(Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, table: Tensor) -> Tensor:
         ctx.save_for_backward(features, weight, table)
-        return gather_product(features.contiguous(), table, _per_tap(weight, features.dtype))[0]
+        return gather_product(features.contiguous(), table, per_tap(weight, features.dtype))[0]
 
     @staticmethod
     @once_differentiable
@@ -53,7 +53,7 @@ class _DownConv(Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, table: Tensor) -> Tensor:
         ctx.save_for_backward(features, weight, table)
-        return gather_product(features.contiguous(), table, _per_tap(weight, features.dtype))[0]
+        return gather_product(features.contiguous(), table, per_tap(weight, features.dtype))[0]
 
     @staticmethod
     @once_differentiable
@@ -73,7 +73,7 @@ class _InverseConv(Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, table: Tensor, out_rows: int) -> Tensor:
         ctx.save_for_backward(features, weight, table)
-        return scatter_product(features.contiguous(), table, _per_tap(weight, features.dtype), out_rows)
+        return scatter_product(features.contiguous(), table, per_tap(weight, features.dtype), out_rows)
 
     @staticmethod
     @once_differentiable

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from mosaic3d_core.sparse import functional
+from mosaic3d_core.sparse.backend_torch import Finish, gather_product, scatter_product
+from mosaic3d_core.sparse.coordinates import CoordinateSet
 from mosaic3d_core.sparse.tensor import SparseTensor
 
 
@@ -22,6 +26,7 @@ class _Conv(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_channels, k, k, k, in_channels))
         self.register_parameter("bias", None)
         nn.init.trunc_normal_(self.weight, std=0.02)
+        self._cache: tuple[tuple[Any, ...], Tensor, Tensor | None] | None = None
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}"
@@ -29,16 +34,43 @@ class _Conv(nn.Module):
     def _check(self, x: SparseTensor) -> Tensor:
         if x.features.shape[1] != self.in_channels:
             raise ValueError(
-                f"{type(self).__name__} expects {self.in_channels} channels per voxel, got {x.features.shape[1]}"
+                f"{type(self).__name__} expects {self.in_channels} channels, got {x.features.shape[1]}"
             )
         return x.features
 
     def _add_bias(self, features: Tensor) -> Tensor:
         return features if self.bias is None else features + self.bias.to(features.dtype)
 
+    def _prepared(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Weight (K, in, out) and bias in ``dtype``, kept until the weight changes: for inference only."""
+        version = 0 if self.weight.is_inference() else self.weight._version
+        key = (dtype, self.weight.device, self.weight.data_ptr(), version)
+        if self._cache is None or self._cache[0] != key:
+            per_tap = functional.per_tap(self.weight, dtype).contiguous()
+            self._cache = (key, per_tap, None if self.bias is None else self.bias.detach().to(dtype))
+        return self._cache[1], self._cache[2]
+
+    def infer(self, x: SparseTensor, relu: bool = False, residual: Tensor | None = None) -> SparseTensor:
+        """The layer without gradients, followed by ``relu(out + bias + residual)`` while the result is in cache.
+
+        Args:
+            x: Input.
+            relu: Whether to apply ReLU at the end.
+            residual: Features of the shape of the result to add before it.
+
+        Returns:
+            What ``forward`` returns, finished.
+        """
+        weight, bias = self._prepared(x.features.dtype)
+        with torch.no_grad():
+            return self._infer(x, self._check(x).contiguous(), weight, Finish(bias, residual, relu))
+
+    def _infer(self, x: SparseTensor, features: Tensor, weight: Tensor, finish: Finish) -> SparseTensor:
+        raise NotImplementedError
+
 
 class SubMConv3d(_Conv):
-    """Submanifold convolution 3^3: the cells stay as they are. Equals ``conv3d`` with padding 1 at the occupied cells."""
+    """Submanifold convolution 3^3: the cells stay. Equals ``conv3d`` with padding 1 at the occupied cells."""
 
     kernel = 3
 
@@ -46,6 +78,9 @@ class SubMConv3d(_Conv):
         """Features (N, in) -> (N, out) on the same cells."""
         out = functional.submanifold_conv(self._check(x), self.weight, x.coordinates.neighbours())
         return x.replace(self._add_bias(out))
+
+    def _infer(self, x: SparseTensor, features: Tensor, weight: Tensor, finish: Finish) -> SparseTensor:
+        return x.replace(gather_product(features, x.coordinates.neighbours(), weight, finish=finish)[0])
 
 
 class SparseConv3d(_Conv):
@@ -57,6 +92,10 @@ class SparseConv3d(_Conv):
         """Features (N, in) -> (P, out) on the coarser cells."""
         out = functional.down_conv(self._check(x), self.weight, x.coordinates.children())
         return SparseTensor(self._add_bias(out), x.coordinates.coarse())
+
+    def _infer(self, x: SparseTensor, features: Tensor, weight: Tensor, finish: Finish) -> SparseTensor:
+        out, _ = gather_product(features, x.coordinates.children(), weight, finish=finish)
+        return SparseTensor(out, x.coordinates.coarse())
 
 
 class SparseInverseConv3d(_Conv):
@@ -79,6 +118,18 @@ class SparseInverseConv3d(_Conv):
         out = functional.inverse_conv(features, self.weight, fine.children(), len(fine))
         return SparseTensor(self._add_bias(out), fine)
 
+    def _infer(self, x: SparseTensor, features: Tensor, weight: Tensor, finish: Finish) -> SparseTensor:
+        fine = self._fine(x)
+        return SparseTensor(scatter_product(features, fine.children(), weight, len(fine), finish), fine)
+
+    @staticmethod
+    def _fine(x: SparseTensor) -> CoordinateSet:
+        if x.coordinates.fine is None:
+            raise ValueError(
+                "SparseInverseConv3d needs a tensor that a SparseConv3d made: this one has no finer level"
+            )
+        return x.coordinates.fine
+
 
 class PointwiseLinear(_Conv):
     """Linear layer per voxel with a weight [out, 1, 1, 1, in].
@@ -99,3 +150,8 @@ class PointwiseLinear(_Conv):
         weight = self.weight.flatten(1).to(x.features.dtype)
         bias = None if self.bias is None else self.bias.to(x.features.dtype)
         return x.replace(nn.functional.linear(self._check(x), weight, bias))
+
+    def _infer(self, x: SparseTensor, features: Tensor, weight: Tensor, finish: Finish) -> SparseTensor:
+        out = features @ weight[0]
+        finish.apply(out, 0)
+        return x.replace(out)

@@ -1,5 +1,4 @@
-"""Threads of the CPU backend: one worker per torch thread, each running whole chunks (gather + product) on
-its own.
+"""Threads of the CPU backend: one worker per torch thread, each running whole chunks on its own.
 
 Splitting by chunk instead of inside every operation keeps a chunk's buffer in one core's cache and costs one
 hand-over per worker instead of several per chunk.
@@ -54,8 +53,7 @@ def _get_pool(threads: int) -> ThreadPoolExecutor:
 
 
 def for_each_chunk(rows: int, chunk: int, work: Callable[[int, int], None]) -> None:
-    """Call ``work(start, stop)`` for consecutive ranges that cover ``rows``, on as many threads as torch
-    uses.
+    """Call ``work(start, stop)`` for consecutive ranges that cover ``rows``, on as many threads as torch.
 
     Args:
         rows: Number of rows; 0 does nothing.
@@ -83,7 +81,7 @@ def for_each_chunk(rows: int, chunk: int, work: Callable[[int, int], None]) -> N
 
 
 def scratch(name: str, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-    """A reusable uninitialised buffer (rows, columns) of the calling thread; valid until the next call with ``name``."""
+    """A reusable uninitialised buffer (rows, columns) of this thread, valid until its next call."""
     buffers: dict[tuple[str, torch.dtype], Tensor] = _local.__dict__.setdefault("buffers", {})
     buffer = buffers.get((name, dtype))
     if buffer is None or buffer.numel() < rows * columns:

@@ -27,12 +27,10 @@ class SparseTensor:
             raise TypeError(f"features must be a floating-point tensor (N, C), got {found}")
         if features.ndim != 2 or len(features) != len(self.coordinates):
             raise ValueError(
-                f"features must have shape ({len(self.coordinates)}, C), one row per cell, got {tuple(features.shape)}"
+                f"features must have shape ({len(self.coordinates)}, C), got {tuple(features.shape)}"
             )
         if features.device != self.coordinates.device:
-            raise ValueError(
-                f"features are on {features.device} but indices on {self.coordinates.device}; move one of them"
-            )
+            raise ValueError(f"features are on {features.device} but indices on {self.coordinates.device}")
         self.features = features
 
     def __len__(self) -> int:
