@@ -1,0 +1,1 @@
+"""Data: sequences of RGB-D frames, labelled scenes, synthetic rooms."""

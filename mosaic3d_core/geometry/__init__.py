@@ -1,0 +1,1 @@
+"""Cameras, rigid transforms, depth registration and gravity."""

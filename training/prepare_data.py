@@ -1,0 +1,68 @@
+"""Write training scenes to disk.
+
+    python training/prepare_data.py synthetic --rooms 500 --out data/rooms
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+from rich.progress import track
+
+from mosaic3d_core.data.scene_folder import write_scene_folder
+from mosaic3d_core.data.synthetic.record import SOURCE, record_room
+
+
+def write_room(seed: int, split: str, out: Path) -> str:
+    """Generate one room and write it, unless it is complete already; returns its name."""
+    folder = out / f"{split}-{seed}"
+    if not (folder / "coord.npy").exists():
+        write_scene_folder(folder, record_room(seed, split), SOURCE)
+    return folder.name
+
+
+def synthetic(rooms: int, out: Path, split: str, first_seed: int, workers: int) -> None:
+    """Generate rooms in parallel; a second call goes on where the first stopped."""
+    out.mkdir(parents=True, exist_ok=True)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        jobs = [pool.submit(write_room, seed, split, out) for seed in range(first_seed, first_seed + rooms)]
+        for job in track(as_completed(jobs), description=f"{split} rooms", total=len(jobs)):
+            job.result()
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Write training scenes to disk.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    rooms = commands.add_parser("synthetic", help="generated furnished rooms with captions")
+    rooms.add_argument("--rooms", type=int, required=True, help="how many rooms")
+    rooms.add_argument("--out", type=Path, required=True, help="folder to write scenes into")
+    rooms.add_argument("--split", choices=["train", "val", "test"], default="train")
+    rooms.add_argument("--first-seed", type=int, default=0, help="seed of the first room (default 0)")
+    rooms.add_argument("--workers", type=int, default=2, help="processes (default 2)")
+    args = parser.parse_args(arguments)
+    if args.rooms < 1 or args.first_seed < 0 or args.workers < 1:
+        print("error: --rooms and --workers must be >= 1 and --first-seed >= 0", file=sys.stderr)
+        return 2
+    try:
+        synthetic(args.rooms, args.out, args.split, args.first_seed, args.workers)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"error: cannot write to {args.out}: {error.strerror}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
