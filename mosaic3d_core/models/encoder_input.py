@@ -95,7 +95,7 @@ def build_encoder_input(
         snapshot: The map; it may be empty.
         voxel_size_m: Edge of an encoder voxel in metres. Usually a whole multiple of the map's voxel.
         channels: Input channels in order: "color" (3: colour / 127.5 - 1), "occupancy" (1: constant 1),
-            "verticality" (1: the size of normal . up, 0 without a normal), "height" (1: metres above the floor
+            "verticality" (1: the size of normal . up, 0 without a normal), "height" (1: metres above floor
              - 1.2, in [-1.5, 2.0]).
 
     Returns:
@@ -164,7 +164,7 @@ def _rotation_to_z(up: np.ndarray) -> np.ndarray:
 
 
 def _group(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Sort equal cells together: distinct cells, order of the rows, start of each run, cell number per row."""
+    """Sort equal cells together: distinct cells, row order, start of each run, cell number per row."""
     lowest = cells.min(axis=0).astype(np.int64)
     extent = cells.max(axis=0).astype(np.int64) - lowest + 1
     if float(extent[0]) * float(extent[1]) * float(extent[2]) >= 2.0**62:

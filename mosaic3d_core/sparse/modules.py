@@ -51,7 +51,7 @@ class _Conv(nn.Module):
         return self._cache[1], self._cache[2]
 
     def infer(self, x: SparseTensor, relu: bool = False, residual: Tensor | None = None) -> SparseTensor:
-        """The layer without gradients, followed by ``relu(out + bias + residual)`` while the result is in cache.
+        """The layer without gradients, then ``relu(out + bias + residual)`` while the result is in cache.
 
         Args:
             x: Input.

@@ -1,0 +1,173 @@
+"""The encoder as the rest of the system sees it: a map snapshot in, a feature map out."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from mosaic3d_core.errors import CheckpointError
+from mosaic3d_core.models.checkpoint import LoadedCheckpoint, load_checkpoint
+from mosaic3d_core.models.encoder_input import EncoderInput, build_encoder_input
+from mosaic3d_core.models.folded_head import FoldedHead
+from mosaic3d_core.models.precision import choose_device, choose_dtype
+from mosaic3d_core.models.sparse_unet import SparseUNet, fold_batchnorm
+from mosaic3d_core.sparse import SparseTensor
+
+if TYPE_CHECKING:
+    from mosaic3d_core.mapping import MapSnapshot
+
+DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "assets" / "mosaic3d_narrow.safetensors"
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """Features of one map generation, ready for queries.
+
+    Attributes:
+        snapshot: The map that was encoded.
+        features: Features before the head, one row per encoder voxel. Shape (V, C), float32.
+        norms: Their lengths in text space. Shape (V,), float32.
+        voxel_of_point: Encoder voxel of each map voxel. Shape (N,), int64.
+        head: The head, folded into the text side.
+        text_encoder_name: Text encoder that the features are aligned with.
+        logit_scale: Learnt scale of the cosines.
+        encode_ms: Time of the encode in milliseconds.
+    """
+
+    snapshot: MapSnapshot
+    features: np.ndarray
+    norms: np.ndarray
+    voxel_of_point: np.ndarray
+    head: FoldedHead
+    text_encoder_name: str
+    logit_scale: float
+    encode_ms: float
+
+    @property
+    def generation(self) -> int:
+        """Generation of the map that was encoded."""
+        return self.snapshot.generation
+
+    def cosine(self, text_embeddings: np.ndarray) -> np.ndarray:
+        """Cosine of every encoder voxel to every text: unit embeddings (Q, D) -> (V, Q) float32.
+
+        Raises:
+            ValueError: If the width of the embeddings is not that of the text encoder.
+        """
+        return self.head.cosine(self.features, self.norms, text_embeddings)
+
+
+class SceneEncoder:
+    """An encoder with its input recipe, ready to run; ``encode`` may be called from any thread.
+
+    Args:
+        checkpoint: A loaded checkpoint.
+        device: "cpu", "cuda", "cuda:N" or "auto".
+        dtype: Dtype of the computation, or None for the fast one of the device (see
+            ``precision.choose_dtype``).
+
+    Raises:
+        ValueError: If the device or dtype cannot be used.
+    """
+
+    def __init__(
+        self,
+        checkpoint: LoadedCheckpoint,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | str | None = None,
+    ) -> None:
+        metadata = checkpoint.metadata
+        self.config = checkpoint.config
+        self.metadata = metadata
+        self.text_encoder_name = str(metadata["text_encoder"])
+        self.voxel_size_m = float(metadata["voxel_size_m"])
+        self.input_channels = tuple(str(name) for name in metadata["input_channels"])
+        self.logit_scale = float(metadata["logit_scale"])
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(self.device, dtype)
+        self.head = head_of(checkpoint.model)
+        self._model = fold_batchnorm(checkpoint.model).to(self.device)
+        self._model.compute_dtype = self.dtype
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | str | None = None,
+    ) -> SceneEncoder:
+        """Load an encoder.
+
+        Args:
+            path: Checkpoint file, or None for the one that ships with the package.
+            device: "cpu", "cuda", "cuda:N" or "auto".
+            dtype: Dtype of the computation, or None for the fast one of the device.
+
+        Raises:
+            CheckpointError: If the file cannot be used, or the package was installed without its checkpoint.
+            ValueError: If the device or dtype cannot be used.
+        """
+        if path is None and not DEFAULT_CHECKPOINT.is_file():
+            raise CheckpointError(
+                f"the checkpoint that ships with the package is missing ({DEFAULT_CHECKPOINT}); "
+                "install the package again, or name a checkpoint file"
+            )
+        return cls(load_checkpoint(DEFAULT_CHECKPOINT if path is None else path), device, dtype)
+
+    def encode(self, snapshot: MapSnapshot) -> FeatureMap:
+        """Encode a map.
+
+        Args:
+            snapshot: The map; an empty one gives an empty feature map.
+
+        Returns:
+            Features, norms and the voxel of every map point.
+        """
+        start = time.perf_counter()
+        inputs = build_encoder_input(snapshot, self.voxel_size_m, self.input_channels)
+        with self._lock:
+            features = self._features(inputs)
+        norms = self.head.norms(features)
+        return FeatureMap(
+            snapshot=snapshot,
+            features=features,
+            norms=norms,
+            voxel_of_point=inputs.voxel_of_point,
+            head=self.head,
+            text_encoder_name=self.text_encoder_name,
+            logit_scale=self.logit_scale,
+            encode_ms=(time.perf_counter() - start) * 1e3,
+        )
+
+    def warm_up(self) -> None:
+        """Run once on a made-up cloud, so that compilation does not fall on the first map."""
+        side = np.arange(-20, 20, dtype=np.int32)
+        floor = np.stack(np.meshgrid(side, side, [0], indexing="ij"), -1).reshape(-1, 3)
+        wall = floor[:, [0, 2, 1]]
+        indices = np.unique(np.concatenate([floor, wall]), axis=0)
+        features = np.zeros((len(indices), self.config.in_channels), np.float32)
+        with self._lock:
+            self._features(EncoderInput(indices, features, np.arange(len(indices)), 0.0))
+
+    def _features(self, inputs: EncoderInput) -> np.ndarray:
+        cells = np.zeros((len(inputs.indices), 4), np.int32)
+        cells[:, 1:] = inputs.indices
+        with torch.inference_mode():
+            tensor = SparseTensor(
+                torch.from_numpy(inputs.features).to(self.device), torch.from_numpy(cells).to(self.device)
+            )
+            return self._model(tensor).cpu().numpy()
+
+
+def head_of(model: SparseUNet) -> FoldedHead:
+    """The head of a net as a :class:`FoldedHead`."""
+    bias = None if model.final.bias is None else model.final.bias.detach().float().cpu().numpy()
+    return FoldedHead(model.final.weight.detach().float().flatten(1).cpu().numpy(), bias)
