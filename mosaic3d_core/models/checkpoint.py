@@ -110,7 +110,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> LoadedCheckpoint:
             head = stream.read(16)
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint {file}: {error.strerror or error}") from error
-    # safetensors: 8 bytes of length, then "{". The length may start with any byte, so the brace decides first.
+    # safetensors: 8 bytes of length, then "{". The length may start with any byte, so the brace decides.
     if head[8:9] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
         state, header = _read_torch(file), {}
     else:
@@ -198,8 +198,8 @@ def _check_metadata(values: dict[str, Any], config: SparseUNetConfig, name: str)
         raise CheckpointError(f"the metadata of checkpoint {name} is not usable: {error}") from error
     if channels != config.in_channels:
         raise CheckpointError(
-            f"the input channels {values['input_channels']} of checkpoint {name} make {channels} features but "
-            f"its first layer takes {config.in_channels}"
+            f"the input channels {values['input_channels']} of checkpoint {name} make {channels} features, "
+            f"but its first layer takes {config.in_channels}"
         )
     if not all(math.isfinite(size) and size > 0.0 for size in sizes):
         raise CheckpointError(

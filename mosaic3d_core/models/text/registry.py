@@ -1,0 +1,41 @@
+"""Text encoders by name."""
+
+from __future__ import annotations
+
+import os
+
+from mosaic3d_core.errors import CheckpointError
+from mosaic3d_core.models.text.cache import CachedTextEncoder
+from mosaic3d_core.models.text.minilm import MiniLMEncoder
+
+
+def get_text_encoder(
+    name: str = "minilm", cache_dir: str | os.PathLike[str] | None = None, capacity: int = 4096
+) -> CachedTextEncoder:
+    """A text encoder by name, cached. Its model is loaded with the first text that is not in the cache.
+
+    Args:
+        name: "minilm", "open_clip:NAME" or "open_clip:NAME:PATH" (see :class:`~.open_clip.OpenClipEncoder`).
+        cache_dir: Folder that keeps vectors across processes, or None.
+        capacity: Most texts kept in memory.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        CheckpointError: If the name is unknown.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "minilm" and not rest:
+        return CachedTextEncoder("minilm", MiniLMEncoder, MiniLMEncoder.dim, capacity, cache_dir)
+    if kind == "open_clip" and rest:
+
+        def make() -> CachedTextEncoder | object:
+            from mosaic3d_core.models.text.open_clip import OpenClipEncoder
+
+            return OpenClipEncoder(rest)
+
+        return CachedTextEncoder(name, make, None, capacity, cache_dir)  # type: ignore[arg-type]
+    raise CheckpointError(
+        f'unknown text encoder "{name}"; choose minilm, open_clip:NAME or open_clip:NAME:PATH'
+    )
