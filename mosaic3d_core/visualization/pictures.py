@@ -16,7 +16,7 @@ from mosaic3d_core.query.results import NO_LABEL, DetectedObject, Labelling, Que
 from mosaic3d_core.visualization import palette
 from mosaic3d_core.visualization.overlay import add_caption, add_legend, draw_boxes
 from mosaic3d_core.visualization.render import Rendering, render_points
-from mosaic3d_core.visualization.views import View, ViewKind, choose_view, without_ceiling
+from mosaic3d_core.visualization.views import View, ViewKind, choose_view, smooth_normals, without_ceiling
 
 if TYPE_CHECKING:
     from mosaic3d_core.mapping import MapSnapshot
@@ -33,11 +33,13 @@ class Scene:
     Attributes:
         snapshot: The map.
         keep: Voxels to draw. Shape (N,), bool.
+        normals: Normals of all voxels, steadied for drawing. Shape (N, 3), float32.
         view: The virtual camera.
     """
 
     snapshot: MapSnapshot
     keep: np.ndarray
+    normals: np.ndarray
     view: View
 
     @classmethod
@@ -47,10 +49,13 @@ class Scene:
         """Choose what to draw and from where; ValueError for an empty map or an unknown view."""
         if len(snapshot.centroids) == 0:
             raise ValueError("the map is empty, there is nothing to draw")
-        keep = without_ceiling(snapshot.centroids, snapshot.normals, snapshot.up)
+        normals = smooth_normals(
+            snapshot.centroids, snapshot.normals, snapshot.weights, snapshot.voxel_size_m
+        )
+        keep = without_ceiling(snapshot.centroids, normals, snapshot.up) & _well_seen(snapshot.weights)
         keep = keep if keep.any() else np.ones(len(keep), bool)
-        view = choose_view(snapshot.centroids[keep], snapshot.normals[keep], snapshot.up, kind, width, height)
-        return cls(snapshot, keep, view)
+        view = choose_view(snapshot.centroids[keep], normals[keep], snapshot.up, kind, width, height)
+        return cls(snapshot, keep, normals, view)
 
     def render(self, colors: np.ndarray, shading: float = 1.0) -> Rendering:
         """Draw with the given colours per map voxel, (N, 3), 0 to 255."""
@@ -60,9 +65,14 @@ class Scene:
             colors[self.keep],
             self.view,
             s.voxel_size_m,
-            s.normals[self.keep],
+            self.normals[self.keep],
             shading=shading,
         )
+
+
+def _well_seen(weights: np.ndarray) -> np.ndarray:
+    """Voxels worth drawing (N,): a hardly measured fringe is noise in front of the true surface."""
+    return weights >= 0.05 * float(np.median(weights))
 
 
 def picture_of_map(scene: Scene, caption: str | None = None) -> np.ndarray:

@@ -131,15 +131,17 @@ def _creases(depth: np.ndarray, hit: np.ndarray, voxel_size_m: float) -> np.ndar
     """Darkening of pixels that lie behind their neighbourhood (eye-dome lighting). Shape (H, W)."""
     if not hit.any():
         return np.ones(depth.shape, np.float32)
+    # Half resolution is enough for something this smooth, and four times as fast.
+    small, known = depth[::2, ::2], hit[::2, ::2]
     # Holes take the depth of the nearest surface so that silhouettes do not darken against the background.
-    at = ndimage.distance_transform_edt(~hit, return_distances=False, return_indices=True)
-    filled = depth[tuple(at)]
-    dark = np.zeros(depth.shape, np.float32)
-    for radius, reach in ((3, 0.06), (8, 0.15), (20, 0.4)):
-        smooth = ndimage.gaussian_filter(filled, radius)
-        behind = np.clip(filled - smooth - 0.3 * voxel_size_m, 0, reach) / reach
-        dark += behind
-    return np.exp(-0.33 * dark).astype(np.float32)
+    at = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    filled = small[tuple(at)] if known.any() else small
+    dark = np.zeros(small.shape, np.float32)
+    for radius, reach in ((1.5, 0.06), (4, 0.15), (10, 0.4)):
+        smooth = ndimage.gaussian_filter(filled, radius, truncate=2.5)
+        dark += np.clip(filled - smooth - 0.3 * voxel_size_m, 0, reach) / reach
+    shade = Image.fromarray(np.exp(-0.33 * dark)).resize(depth.shape[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(shade, np.float32)
 
 
 def _background(height: int, width: int) -> np.ndarray:

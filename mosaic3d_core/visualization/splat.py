@@ -88,7 +88,7 @@ def _splat(  # noqa: C901
             # plane is meaningless.
             dx, dy, dz = (0.0, 0.0, 1.0) if ortho else (px, py, pz)
             cosine = (nx * dx + ny * dy + nz * dz) / np.sqrt(dx * dx + dy * dy + dz * dz)
-            if cull and cosine > 0.1:
+            if cull and cosine > 0.0:
                 continue
             if abs(cosine) < 0.15:
                 has_normal = False

@@ -9,6 +9,7 @@ import numpy as np
 
 from mosaic3d_core.geometry.camera import PinholeCamera
 from mosaic3d_core.query.boxes import ground_basis
+from mosaic3d_core.query.components import pack_indices
 from mosaic3d_core.visualization.splat import splat, to_camera_frame
 
 ViewKind = Literal["top", "perspective"]
@@ -52,6 +53,37 @@ class View:
         cx, cy = (c.cx + 0.5) * factor - 0.5, (c.cy + 0.5) * factor - 0.5
         camera = PinholeCamera(c.fx * factor, c.fy * factor, cx, cy, c.width * factor, c.height * factor)
         return View(camera, self.T_world_camera, self.orthographic)
+
+
+def smooth_normals(
+    points: np.ndarray, normals: np.ndarray, weights: np.ndarray, voxel_size_m: float
+) -> np.ndarray:
+    """Normals steadied by their neighbourhood, so that a noisy wall faces one way.
+
+    Each normal is pulled towards the mean of a cell of five voxels. Where a thin thing has both its sides in
+    one cell, the mean vanishes and the own normal stays.
+
+    Args:
+        points: World points, metres. Shape (N, 3).
+        normals: Unit normals or zeros. Shape (N, 3).
+        weights: How well observed each point is. Shape (N,).
+        voxel_size_m: Spacing of the points, metres.
+
+    Returns:
+        Unit normals or zeros. Shape (N, 3), float32.
+    """
+    if len(points) == 0:
+        return np.zeros((0, 3), np.float32)
+    mean = normals.astype(np.float32)
+    for offset in (0.0, 0.5):  # two shifted grids, so that no edge of a cell stays visible
+        cells = np.floor(points / (5 * voxel_size_m) + offset).astype(np.int64)
+        _, cell = np.unique(pack_indices(cells), return_inverse=True)
+        strength = np.sqrt(weights)
+        total = np.stack([np.bincount(cell, normals[:, k] * strength) for k in range(3)], axis=1)
+        total /= np.maximum(np.bincount(cell, strength), 1e-9)[:, None]
+        mean = mean + 2 * total[cell]
+    length = np.linalg.norm(mean, axis=1, keepdims=True)
+    return np.where(length > 0.1, mean / np.maximum(length, 1e-9), 0).astype(np.float32)
 
 
 def without_ceiling(points: np.ndarray, normals: np.ndarray | None, up: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ class Snapshot:
     centroids: np.ndarray
     colors: np.ndarray
     normals: np.ndarray
+    weights: np.ndarray = None
     up: np.ndarray = field(default_factory=lambda: np.array([0.0, 0.0, 1.0]))
 
 
