@@ -86,10 +86,9 @@ def fit_upright_box(
     """Smallest upright box around an object's voxels, robust against a few stray ones.
 
     The heading is that of the minimum-area rectangle around the convex hull in the ground plane. A voxel that
-    lies beyond the
-    ``trim`` percentiles *and* is cut off from them by more than the spread there does not count, so a
-    uniformly covered object keeps
-    its full length while a few voxels of the wall behind it do not stretch the box.
+    lies beyond the ``trim`` percentiles *and* is cut off from them by more than the spread there does not
+    count, so a uniformly covered object keeps its full length while a few voxels of the wall behind it do not
+    stretch the box.
 
     Args:
         points: Voxel centres (or centroids) in metres. Shape (N, 3), N >= 1.

@@ -1,15 +1,13 @@
 """From cosines to scores in [0, 1]: a query competes with everything else the voxel could be.
 
 For a voxel with cosine ``c_q`` to the query and ``c_k`` to the alternatives k (the concepts of the vocabulary
-and background
-words), with the checkpoint's logit scale s::
+and background words), with the checkpoint's logit scale s::
 
     score = (e^{s c_q} + sum_k a_k e^{s c_k}) / (e^{s c_q} + sum_k e^{s c_k})
 
 ``a_k`` in [0, 1] says how far alternative k is the very thing the query means ("couch" and "sofa"). Such a
-concept counts for the
-query instead of against it; with a_k = 0 for all k this is the plain softmax of the query against its
-negatives.
+concept counts for the query instead of against it; with a_k = 0 for all k this is the plain softmax of the
+query against its negatives.
 """
 
 from __future__ import annotations

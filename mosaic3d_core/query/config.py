@@ -11,24 +11,20 @@ class QueryConfig:
 
     Attributes:
         min_score: An object is reported when its score is at least this. At 0.5 the query explains its voxels
-            better than all
-            the alternatives together.
+            better than all the alternatives together.
         seed_score: A voxel that scores at least this starts an object ...
         grow_score: ... and connected voxels down to this belong to it (hysteresis: the border of an object
-            scores lower than
-            its middle, because neighbouring voxels mix).
+            scores lower than its middle, because neighbouring voxels mix).
         cosine_floor: A voxel whose cosine with the query (or the concept it means) is below this is never a
             match, however
             badly the alternatives fit: a word unlike anything seen gets no object.
         same_concept_low: Similarity between the query and a concept of the vocabulary (or one of its
-            synonyms) under which they
-            are different things ...
+            synonyms) under which they are different things ...
         same_concept_high: ... and above which they mean the same, so that the concept counts for the query,
-            not against it.
-            Unrelated nouns reach 0.5 with the default text encoder, synonyms lie around 0.65 and higher.
+            not against it. Unrelated nouns reach 0.5 with the default text encoder, synonyms lie around 0.65
+            and higher.
         same_concept_margin: A concept this much less similar than the best one is a different thing: "chair"
-            means "office
-            chair" (0.87) but not "stool" (0.60), although a bare "seat" means all of them.
+            means "office chair" (0.87) but not "stool" (0.60), although a bare "seat" means all of them.
         logit_scale: Sharpness of the softmax; None takes the scale that the checkpoint was trained with.
         gap_voxels: Voxels of a mask at most this many cells apart (Chebyshev) are connected; 2 bridges one
             missing voxel.

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from mosaic3d_core.errors import QueryError
 
+from mosaic3d_core.errors import QueryError
 from mosaic3d_core.query.calibration import Alternatives, VoxelLikelihoods
 from mosaic3d_core.query.config import QueryConfig
 from mosaic3d_core.query.instances import Instance, extract_instances
@@ -21,9 +21,8 @@ from mosaic3d_core.query.tracker import InstanceTracker
 
 if TYPE_CHECKING:
     from mosaic3d_core.mapping import MapSnapshot
-    from mosaic3d_core.models.text import TextEncoder
-
     from mosaic3d_core.models import FeatureMap
+    from mosaic3d_core.models.text import TextEncoder
 
 Region = tuple[Sequence[float], Sequence[float]]
 
@@ -32,8 +31,7 @@ class QueryEngine:
     """Answers text queries on encoded maps.
 
     Safe to use from several threads. What depends on the map only is calculated by the first query of a
-    generation and kept until
-    another map is asked about.
+    generation and kept until another map is asked about.
 
     Args:
         text_encoder: The encoder the checkpoint is aligned with (see ``check_text_encoder``).
@@ -87,8 +85,8 @@ class QueryEngine:
 
         Raises:
             QueryError: If there is no text, a text is empty or too long, ``min_score`` is outside [0, 1],
-                ``max_objects`` is
-                negative, or the region is not finite or has a lower corner above its upper one.
+                ``max_objects`` is negative, or the region is not finite or has a lower corner above its upper
+                one.
         """
         start = time.perf_counter()
         texts = check_texts(texts, self.config)

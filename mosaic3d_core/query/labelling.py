@@ -46,8 +46,7 @@ def label_voxels(
     """Best word per encoder voxel.
 
     A concept of the built-in alternatives that one of the words means does not compete with the words; all
-    others do, so that a voxel
-    of something the vocabulary does not name stays unlabelled.
+    others do, so that a voxel of something the vocabulary does not name stays unlabelled.
 
     Args:
         likelihoods: The map's part of the calculation.
@@ -57,8 +56,7 @@ def label_voxels(
 
     Returns:
         Position of the word or ``NO_LABEL``, shape (V,), uint16; and its share of the softmax, 0 where there
-        is no label, shape (V,),
-        float32.
+        is no label, shape (V,), float32.
     """
     free = 1.0 - affinity.max(axis=0) if len(affinity) else np.ones(affinity.shape[1])
     labels = np.full(len(word_cosine), NO_LABEL, np.uint16)

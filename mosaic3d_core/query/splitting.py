@@ -1,9 +1,8 @@
 """Cutting a connected part where two objects touch: walls at a corner, chairs side by side.
 
 Two cues are used. Large flat surfaces are told apart by their normals. Everything else is looked at from
-above: where the footprint
-narrows to a neck between two wide places, and more readily so where the colours on both sides differ, two
-objects meet.
+above: where the footprint narrows to a neck between two wide places, and more readily so where the colours
+on both sides differ, two objects meet.
 """
 
 from __future__ import annotations

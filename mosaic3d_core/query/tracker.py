@@ -24,10 +24,9 @@ class InstanceTracker:
     """Gives the objects of successive answers stable ids.
 
     An object keeps its id when it shares voxels with the object that had it (intersection over the smaller
-    set, so that an object seen
-    better and better keeps its id while it grows) or, where the voxels moved, when the boxes overlap. Objects
-    of
-    different texts never share an id. An id is not used twice. Thread-safe.
+    set, so that an object seen better and better keeps its id while it grows) or, where the voxels moved,
+    when the boxes overlap. Objects of different texts never share an id. An id is not used twice.
+    Thread-safe.
 
     Args:
         min_overlap: Least overlap, of voxels or boxes, that makes two objects the same.

@@ -1,11 +1,10 @@
 """What an indoor scene may contain: the default vocabulary, its everyday synonyms, and background words.
 
 A score is only meaningful against alternatives. The concepts here are those alternatives: for the query
-"couch" the voxels
-of a table compete with "table". Their synonyms and uses ("something to sit on") tell which concepts a query
-*means*, so that
-those do not compete with it. The lists are data; nothing else in the package depends on a particular entry. Phrases kept for evaluation by the synthetic rooms
-(`held_out`) stay out of them, so that scores on those phrases measure the encoders.
+"couch" the voxels of a table compete with "table". Their synonyms and uses ("something to sit on") tell which
+concepts a query *means*, so that those do not compete with it. The lists are data; nothing else in the
+package depends on a particular entry. Phrases kept for evaluation by the synthetic rooms (`held_out`) stay
+out of them, so that scores on those phrases measure the encoders.
 """
 
 from __future__ import annotations

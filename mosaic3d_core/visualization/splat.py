@@ -3,9 +3,8 @@
 Every voxel of a map is drawn as a small disc around its centroid, perpendicular to its normal. Two passes
 over the discs
 share one geometry test: the first finds the nearest surface per pixel, the second averages everything within
-a thin slab
-behind it, weighted towards disc centres. The average is what makes a noisy voxel surface look, and measure,
-like one surface.
+a thin slab behind it, weighted towards disc centres. The average is what makes a noisy voxel surface look,
+and measure, like one surface.
 """
 
 from __future__ import annotations
