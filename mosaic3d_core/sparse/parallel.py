@@ -11,45 +11,59 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+_Result = TypeVar("_Result")
+
 _lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
-_pool_threads = 0
+_pools: dict[tuple[str, int], ThreadPoolExecutor] = {}
 _local = threading.local()
 
 
-def _forget_pool() -> None:
-    global _pool, _lock  # threads do not survive a fork: the child starts its own
-    _pool = None
+def _forget_pools() -> None:
+    global _lock  # threads do not survive a fork: the child starts its own
+    _pools.clear()
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget_pool)
+os.register_at_fork(after_in_child=_forget_pools)
 
 
-def _get_pool(threads: int) -> ThreadPoolExecutor:
-    global _pool, _pool_threads
+def _get_pool(kind: str, workers: int) -> ThreadPoolExecutor:
+    """The pool of a kind and size, whose threads each multiply alone."""
     with _lock:
-        if _pool is None or _pool_threads != threads:
-            barrier = threading.Barrier(threads)
+        if (kind, workers) not in _pools:
+            threads = torch.get_num_threads()
+            barrier = threading.Barrier(workers)
 
             def start() -> None:
-                torch.set_num_threads(1)  # holds for the calling thread: each worker multiplies alone
+                # One shared operation first. It settles this thread's number of threads, which the first operation
+                # would otherwise set back to the default; and GNU OpenMP, knowing of more threads than cores, stops
+                # spinning at barriers: beside busy processes that cost 4 ms per operation and made training 5x slower.
+                torch.ones(1 << 20).exp_()
+                torch.set_num_threads(1)  # holds for the calling thread
                 barrier.wait()
 
-            if _pool is not None:
-                _pool.shutdown(wait=False)
-            _pool = ThreadPoolExecutor(threads, thread_name_prefix="mosaic3d-sparse", initializer=start)
-            for future in [_pool.submit(barrier.wait) for _ in range(threads)]:
+            pool = ThreadPoolExecutor(workers, thread_name_prefix=f"mosaic3d-{kind}", initializer=start)
+            for future in [pool.submit(barrier.wait) for _ in range(workers)]:
                 future.result()
             torch.set_num_threads(
                 threads
-            )  # torch takes the last value set as the default of threads still to come
-            _pool_threads = threads
-        return _pool
+            )  # torch takes the last value set as default of threads still to come
+            _pools[kind, workers] = pool
+        return _pools[kind, workers]
+
+
+def run_alone(work: Callable[[], _Result]) -> _Result:
+    """Run small work on one thread of its own that does not share its operations among cores.
+
+    Operations of some microseconds lose more at the barriers between threads than they gain, and wait for a
+    whole time slice at each of them when other threads keep the cores busy.
+    """
+    return _get_pool("alone", 1).submit(work).result()
 
 
 def for_each_chunk(rows: int, chunk: int, work: Callable[[int, int], None]) -> None:
@@ -76,7 +90,8 @@ def for_each_chunk(rows: int, chunk: int, work: Callable[[int, int], None]) -> N
                     return
                 work(start, min(rows, start + chunk))
 
-    for future in [_get_pool(threads).submit(run) for _ in range(min(threads, pieces))]:
+    pool = _get_pool("sparse", threads)
+    for future in [pool.submit(run) for _ in range(min(threads, pieces))]:
         future.result()
 
 

