@@ -68,7 +68,7 @@ def _splat(  # noqa: C901
     channels = values.shape[1]
     for i in range(points.shape[0]):
         px, py, pz = points[i, 0], points[i, 1], points[i, 2]
-        if not pz > _NEAR_M:
+        if not (_NEAR_M < pz < _FAR_M and abs(px) < _FAR_M and abs(py) < _FAR_M):  # also drops NaN
             continue
         scale = 1.0 if ortho else 1.0 / pz
         u, v = fx * px * scale + cx, fy * py * scale + cy

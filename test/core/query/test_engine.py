@@ -3,9 +3,9 @@ refused."""
 
 import numpy as np
 import pytest
-from mosaic3d_core.errors import QueryError
 from scenes import SceneBuilder, WordEncoder, room
 
+from mosaic3d_core.errors import QueryError
 from mosaic3d_core.query.boxes import OrientedBox, iou_3d
 from mosaic3d_core.query.engine import QueryEngine
 from mosaic3d_core.query.results import NO_LABEL
