@@ -1,6 +1,6 @@
 """Scores of the shipped (or another) checkpoint over generated test rooms.
 
-    python benchmarks/accuracy.py --rooms 20 --first-seed 1000 --json out/accuracy.json
+python benchmarks/accuracy.py --rooms 20 --first-seed 1000 --json out/accuracy.json
 """
 
 from __future__ import annotations
@@ -64,9 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     result = scores.result() | {
-        "first_seed": args.first_seed, "frames_per_room": args.frames, "encode_ms_median": sorted(times)[len(times) // 2],
-        "seconds": round(time.perf_counter() - start, 1), "by_class": {k: list(v) for k, v in scores.by_class().items()},
-    }  # fmt: skip
+        "first_seed": args.first_seed,
+        "frames_per_room": args.frames,
+        "encode_ms_median": sorted(times)[len(times) // 2],
+        "seconds": round(time.perf_counter() - start, 1),
+        "by_class": {k: list(v) for k, v in scores.by_class().items()},
+    }
     console = Console()
     table = Table("score", "value", title=f"{args.rooms} test rooms, seeds {args.first_seed}..{args.first_seed + args.rooms - 1}")
     for key, value in result.items():

@@ -36,9 +36,15 @@ class CaptionAlignment(lightning.LightningModule):
     """
 
     def __init__(
-        self, model: SparseUNet, texts: TextTable, optim: dict[str, float], max_steps: int, max_seconds: float | None = None,
-        logit_scale: float = 20.0, learn_scale: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        model: SparseUNet,
+        texts: TextTable,
+        optim: dict[str, float],
+        max_steps: int,
+        max_seconds: float | None = None,
+        logit_scale: float = 20.0,
+        learn_scale: bool = True,
+    ) -> None:
         super().__init__()
         self.model, self.texts, self.optim = model, texts, optim
         self.max_steps, self.max_seconds = max_steps, max_seconds
@@ -53,10 +59,12 @@ class CaptionAlignment(lightning.LightningModule):
 
     @property
     def logit_scale(self) -> Tensor:
-        """exp of the learned log-scale, at most `MAX_LOGIT_SCALE`."""
+        """Exp of the learned log-scale, at most `MAX_LOGIT_SCALE`."""
         return self.log_scale.exp().clamp(max=MAX_LOGIT_SCALE)
 
-    def transfer_batch_to_device(self, batch: CaptionBatch | list[VoxelSample], device: torch.device, dataloader_idx: int) -> CaptionBatch | list[VoxelSample]:
+    def transfer_batch_to_device(
+        self, batch: CaptionBatch | list[VoxelSample], device: torch.device, dataloader_idx: int
+    ) -> CaptionBatch | list[VoxelSample]:
         """Move the tensors of a training batch; validation samples stay NumPy arrays."""
         return batch if isinstance(batch, list) else batch.to(device)
 

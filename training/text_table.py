@@ -30,7 +30,9 @@ class TextTable:
         found = self._read(cache, key)
         if found is None:
             model = get_text_encoder(encoder)
-            parts = [np.asarray(model.encode(ordered[i : i + 256])) for i in track(range(0, len(ordered), 256), description="captions")]
+            parts = [
+                np.asarray(model.encode(ordered[i : i + 256])) for i in track(range(0, len(ordered), 256), description="captions")
+            ]
             found = np.concatenate(parts).astype(np.float16)
             if cache is not None:
                 temporary = cache.with_suffix(".tmp.npz")

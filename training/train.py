@@ -1,7 +1,7 @@
 """Stage-1 training: language alignment of a sparse encoder.
 
-    python training/prepare_data.py synthetic --rooms 500 --out data/rooms
-    python training/train.py data.root=data/rooms max_minutes=60
+python training/prepare_data.py synthetic --rooms 500 --out data/rooms
+python training/train.py data.root=data/rooms max_minutes=60
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from mosaic3d_core.data.caption_dataset import CaptionCollate, CaptionDataset, VoxelSample, find_scenes, scene_snapshot
-from mosaic3d_core.data.synthetic.classes import CLASS_NAMES
 from mosaic3d_core.data.synthetic.captions import plain_vocabulary
+from mosaic3d_core.data.synthetic.classes import CLASS_NAMES
 from mosaic3d_core.data.synthetic.record import record_room
 from mosaic3d_core.data.transforms import training_transforms
 from mosaic3d_core.models.checkpoint import save_checkpoint
@@ -83,33 +83,63 @@ def train(config: DictConfig) -> dict[str, float]:
     channels = tuple(config.model.channels)
     folders = find_scenes(Path(config.data.root), config.data.source)
     if not folders:
-        raise SystemExit(f"error: no scenes with captions '{config.data.source}' in {config.data.root}: run training/prepare_data.py first")
+        raise SystemExit(
+            f"error: no scenes with captions '{config.data.source}' in {config.data.root}: run training/prepare_data.py first"
+        )
     dtype = choose_dtype(choose_device("cpu"), None if config.model.compute_dtype == "auto" else config.model.compute_dtype)
     model = build_sparse_unet(config.model.variant, compute_dtype=dtype, in_channels=channel_count(channels))
     vocabulary = [text for text, _ in plain_vocabulary()]
-    texts = TextTable(all_captions(folders, config.data.source) | set(vocabulary) | set(CLASS_NAMES), config.text_encoder, out / "captions.npz")
+    texts = TextTable(
+        all_captions(folders, config.data.source) | set(vocabulary) | set(CLASS_NAMES), config.text_encoder, out / "captions.npz"
+    )
     dataset = CaptionDataset(
-        folders, config.data.source, config.model.voxel_size_m, channels, training_transforms(), config.data.captions_per_mask, config.data.max_voxels, config.seed
-    )  # fmt: skip
+        folders,
+        config.data.source,
+        config.model.voxel_size_m,
+        channels,
+        training_transforms(),
+        config.data.captions_per_mask,
+        config.data.max_voxels,
+        config.seed,
+    )
     loader = DataLoader(
-        dataset, config.data.batch_size, shuffle=True, drop_last=len(dataset) >= config.data.batch_size, num_workers=config.data.workers,
-        collate_fn=CaptionCollate(vocabulary, config.data.balance, config.seed), worker_init_fn=_seed_worker,
+        dataset,
+        config.data.batch_size,
+        shuffle=True,
+        drop_last=len(dataset) >= config.data.batch_size,
+        num_workers=config.data.workers,
+        collate_fn=CaptionCollate(vocabulary, config.data.balance, config.seed),
+        worker_init_fn=_seed_worker,
         prefetch_factor=3 if config.data.workers else None,
-    )  # fmt: skip
+    )
     val = DataLoader(validation_samples(config.data.val_rooms, config.model.voxel_size_m, channels), 1, collate_fn=list)  # type: ignore[arg-type]
     seconds = None if config.max_minutes is None else 60.0 * config.max_minutes
     optim: dict[str, Any] = OmegaConf.to_container(config.optim)  # type: ignore[assignment]
     module = CaptionAlignment(model, texts, optim, config.max_steps, seconds, config.logit_scale, config.learn_scale)
     metadata = {
-        "text_encoder": config.text_encoder, "voxel_size_m": float(config.model.voxel_size_m), "input_channels": list(channels),
+        "text_encoder": config.text_encoder,
+        "voxel_size_m": float(config.model.voxel_size_m),
+        "input_channels": list(channels),
         "recipe": {"loss": "caption contrastive", "data": f"{len(folders)} synthetic rooms", "seed": int(config.seed)},
-    }  # fmt: skip
+    }
     export = partial(_export, module=module, metadata=metadata, path=out / "model.safetensors")
     trainer = lightning.Trainer(
-        accelerator="cpu", max_steps=config.max_steps, logger=CSVLogger(out, name="log", version=""), gradient_clip_val=config.optim.clip_norm,
-        callbacks=[ModelCheckpoint(out, filename="last", every_n_train_steps=200, save_weights_only=False, enable_version_counter=False), Reshuffle(dataset), RichProgressBar(refresh_rate=20), _Exporter(export)],
-        val_check_interval=config.val_every, check_val_every_n_epoch=None, num_sanity_val_steps=0, log_every_n_steps=20, enable_model_summary=False,
-    )  # fmt: skip
+        accelerator="cpu",
+        max_steps=config.max_steps,
+        logger=CSVLogger(out, name="log", version=""),
+        gradient_clip_val=config.optim.clip_norm,
+        callbacks=[
+            ModelCheckpoint(out, filename="last", every_n_train_steps=200, save_weights_only=False, enable_version_counter=False),
+            Reshuffle(dataset),
+            RichProgressBar(refresh_rate=20),
+            _Exporter(export),
+        ],
+        val_check_interval=config.val_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=20,
+        enable_model_summary=False,
+    )
     resume = out / "last.ckpt" if config.resume and (out / "last.ckpt").exists() else None
     trainer.fit(module, loader, val, ckpt_path=resume, weights_only=None if resume is None else True)
     scores = trainer.validate(module, val, verbose=False)[0]

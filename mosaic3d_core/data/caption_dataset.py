@@ -43,9 +43,16 @@ def scene_snapshot(scene: CaptionedScene, voxel_size_m: float = 0.02) -> MapSnap
     """The scene's points as a map snapshot, one row per point (not merged: pooling happens in the encoder input)."""
     n = len(scene.coord)
     return MapSnapshot(
-        1, 0, voxel_size_m, np.floor(scene.coord / voxel_size_m).astype(np.int32), scene.coord, scene.color.astype(np.float32), scene.normal,
-        np.ones(n, np.float32), np.zeros(n, np.int64),
-    )  # fmt: skip
+        1,
+        0,
+        voxel_size_m,
+        np.floor(scene.coord / voxel_size_m).astype(np.int32),
+        scene.coord,
+        scene.color.astype(np.float32),
+        scene.normal,
+        np.ones(n, np.float32),
+        np.zeros(n, np.int64),
+    )
 
 
 def find_scenes(root: Path, source: str) -> list[Path]:
@@ -68,9 +75,16 @@ class CaptionDataset(Dataset[VoxelSample]):
     """
 
     def __init__(
-        self, folders: Sequence[Path], source: str, voxel_size_m: float, channels: tuple[str, ...], transform: Transform | None,
-        captions_per_mask: int = 2, max_voxels: int = 120_000, seed: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        folders: Sequence[Path],
+        source: str,
+        voxel_size_m: float,
+        channels: tuple[str, ...],
+        transform: Transform | None,
+        captions_per_mask: int = 2,
+        max_voxels: int = 120_000,
+        seed: int = 0,
+    ) -> None:
         self.folders, self.source, self.voxel_size_m, self.channels = list(folders), source, voxel_size_m, channels
         self.transform, self.captions_per_mask, self.max_voxels, self.seed = transform, captions_per_mask, max_voxels, seed
         self.epoch = 0
@@ -162,6 +176,10 @@ class CaptionCollate:
             texts.setdefault(text, len(texts))
         empty = np.zeros(0, np.int64)
         return CaptionBatch(
-            torch.from_numpy(np.concatenate(indices)), torch.from_numpy(np.concatenate(features)), torch.from_numpy(np.concatenate([empty, *point])),
-            torch.from_numpy(np.concatenate([empty, *mask])), torch.tensor(target, dtype=torch.int64), list(texts),
-        )  # fmt: skip
+            torch.from_numpy(np.concatenate(indices)),
+            torch.from_numpy(np.concatenate(features)),
+            torch.from_numpy(np.concatenate([empty, *point])),
+            torch.from_numpy(np.concatenate([empty, *mask])),
+            torch.tensor(target, dtype=torch.int64),
+            list(texts),
+        )

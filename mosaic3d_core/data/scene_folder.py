@@ -67,7 +67,9 @@ def write_scene_folder(folder: Path, scene: CaptionedScene, source: str) -> None
     packed, lengths = pack_ragged(scene.masks)
     texts = np.array([c for group in scene.captions for c in group], dtype=np.str_)
     counts = np.array([len(group) for group in scene.captions], np.int64)
-    _atomic(folder / f"point_indices.{source}.npz", lambda p: np.savez_compressed(p, packed=packed.astype(np.int32), lengths=lengths))
+    _atomic(
+        folder / f"point_indices.{source}.npz", lambda p: np.savez_compressed(p, packed=packed.astype(np.int32), lengths=lengths)
+    )
     _atomic(folder / f"captions.{source}.npz", lambda p: np.savez_compressed(p, packed=texts, lengths=counts))
     arrays: dict[str, NDArray] = {
         "color": scene.color.astype(np.uint8),
@@ -85,7 +87,9 @@ def _array(folder: Path, name: str, columns: int | None, count: int | None) -> N
     try:
         value = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
-        raise SceneFolderError(f"{path} is missing: a scene folder needs coord, color, segment and instance .npy files") from error
+        raise SceneFolderError(
+            f"{path} is missing: a scene folder needs coord, color, segment and instance .npy files"
+        ) from error
     except (ValueError, OSError, EOFError) as error:
         raise SceneFolderError(f"{path} cannot be read as a NumPy array ({error}): write it again") from error
     shape = (len(value),) if columns is None else (len(value), columns)
@@ -121,9 +125,10 @@ def read_scene_folder(folder: Path, source: str) -> CaptionedScene:
     indices, captions = _npz(folder / f"point_indices.{source}.npz"), _npz(folder / f"captions.{source}.npz")
     if len(indices["lengths"]) != len(captions["lengths"]):
         raise SceneFolderError(
-            f"{folder}: {len(indices['lengths'])} masks in point_indices.{source}.npz but {len(captions['lengths'])} caption groups"
+            f"{folder}: {len(indices['lengths'])} masks in point_indices.{source}.npz "
+            f"but {len(captions['lengths'])} caption groups"
         )
-    if len(indices["packed"]) and not (0 <= int(indices["packed"].min()) and int(indices["packed"].max()) < n):
+    if len(indices["packed"]) and not (int(indices["packed"].min()) >= 0 and int(indices["packed"].max()) < n):
         raise SceneFolderError(f"{folder}: point_indices.{source}.npz points outside the {n} points of coord.npy")
     try:
         masks = unpack_ragged(indices["packed"].astype(np.int64), indices["lengths"])

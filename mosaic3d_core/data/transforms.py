@@ -33,9 +33,15 @@ def select_points(scene: CaptionedScene, keep: NDArray[np.bool_]) -> CaptionedSc
             masks.append(kept)
             captions.append(texts)
     return replace(
-        scene, coord=scene.coord[keep], color=scene.color[keep], normal=scene.normal[keep], segment=scene.segment[keep],
-        instance=scene.instance[keep], masks=masks, captions=captions,
-    )  # fmt: skip
+        scene,
+        coord=scene.coord[keep],
+        color=scene.color[keep],
+        normal=scene.normal[keep],
+        segment=scene.segment[keep],
+        instance=scene.instance[keep],
+        masks=masks,
+        captions=captions,
+    )
 
 
 def _moved(scene: CaptionedScene, matrix: NDArray[np.float64]) -> CaptionedScene:
@@ -201,5 +207,14 @@ class Compose:
 def training_transforms() -> Compose:
     """The augmentation of the shipped checkpoint."""
     return Compose(
-        (PartialView(), RandomThinning(), RandomFlip(), RandomScale(), RandomRotation(), RandomShift(), RandomJitter(), RandomColor())
+        (
+            PartialView(),
+            RandomThinning(),
+            RandomFlip(),
+            RandomScale(),
+            RandomRotation(),
+            RandomShift(),
+            RandomJitter(),
+            RandomColor(),
+        )
     )

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def estimate_up(T_world_cameras: NDArray[np.float64], normals: NDArray[np.float32] | None = None, max_tilt_rad: float = 0.7) -> NDArray[np.float64]:
+def estimate_up(
+    T_world_cameras: NDArray[np.float64], normals: NDArray[np.float32] | None = None, max_tilt_rad: float = 0.7
+) -> NDArray[np.float64]:
     """Unit vector against gravity in the world frame.
 
     The mean of the cameras' upward axes is the prior; the strongest direction of surface normals near it is the answer.

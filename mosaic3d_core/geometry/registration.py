@@ -1,5 +1,6 @@
 """Colour for depth pixels when the two cameras differ."""
 
+# ruff: noqa: ANN001, ANN202, C901 - numba kernels are typed at compile time
 from __future__ import annotations
 
 import numba
@@ -16,7 +17,11 @@ _CELL_PX = 3
 
 
 def register_color_to_depth(
-    color: NDArray[np.uint8], color_camera: PinholeCamera, T_color_depth: NDArray[np.float64], depth: NDArray[np.float32], depth_camera: PinholeCamera
+    color: NDArray[np.uint8],
+    color_camera: PinholeCamera,
+    T_color_depth: NDArray[np.float64],
+    depth: NDArray[np.float32],
+    depth_camera: PinholeCamera,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Look up the colour of every depth pixel, leaving out points that the colour camera cannot see.
 
@@ -37,7 +42,7 @@ def register_color_to_depth(
 
 
 @numba.njit(cache=True, nogil=True)
-def _lookup(color, c, T, depth, d):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _lookup(color, c, T, depth, d):  # type: ignore[no-untyped-def]
     h, w = depth.shape
     hc, wc = color.shape[0], color.shape[1]
     out = np.zeros((h, w, 3), np.uint8)

@@ -27,8 +27,8 @@ def check_transform(T: ArrayLike, name: str) -> NDArray[np.float64]:
     error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
     if error > _RIGID_TOLERANCE or np.linalg.det(rotation) < 0 or not np.allclose(matrix[3], [0, 0, 0, 1], atol=1e-6):
         raise FrameError(
-            f"{name} is not a rigid transform (R R^T differs from the identity by {error:.3g}, det {np.linalg.det(rotation):.3g}): "
-            "expected a rotation and a translation with last row 0 0 0 1",
+            f"{name} is not a rigid transform (R R^T differs from the identity by {error:.3g}, "
+            f"det {np.linalg.det(rotation):.3g}): expected a rotation and a translation with last row 0 0 0 1",
             "non_rigid_pose",
         )
     u, _, vt = np.linalg.svd(rotation)

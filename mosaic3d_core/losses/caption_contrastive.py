@@ -33,7 +33,9 @@ def folded_cosine(features: Tensor, head_weight: Tensor, text: Tensor, eps: floa
     return (features @ (head_weight.T @ text.T)) / norm[:, None]
 
 
-def caption_contrastive_loss(cosine: Tensor, point: Tensor, mask: Tensor, target: Tensor, logit_scale: Tensor, reduction: Reduction = "weighted_sum") -> Tensor:
+def caption_contrastive_loss(
+    cosine: Tensor, point: Tensor, mask: Tensor, target: Tensor, logit_scale: Tensor, reduction: Reduction = "weighted_sum"
+) -> Tensor:
     """Cross-entropy of points against the batch's unique captions.
 
     Args:
@@ -59,7 +61,9 @@ def caption_contrastive_loss(cosine: Tensor, point: Tensor, mask: Tensor, target
     incidence = -log_probability[point, target[mask]]
     if reduction == "weighted_sum":
         return incidence.mean()
-    count = torch.zeros(len(target), dtype=incidence.dtype, device=incidence.device).index_add_(0, mask, torch.ones_like(incidence))
+    count = torch.zeros(len(target), dtype=incidence.dtype, device=incidence.device).index_add_(
+        0, mask, torch.ones_like(incidence)
+    )
     total = torch.zeros_like(count).index_add_(0, mask, incidence)
     present = count > 0
     return (total[present] / count[present]).mean()

@@ -3,7 +3,7 @@
 All state lives in arrays owned by `VoxelMap`; the kernels release the GIL, so that ROS callbacks stay alive meanwhile.
 """
 # mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: ANN001, ANN201, ANN202
+# ruff: noqa: ANN001, ANN201, ANN202, C901
 
 from __future__ import annotations
 
@@ -82,9 +82,41 @@ def rebuild(keys, slots, index, alive, count):
 
 @numba.njit(cache=True, nogil=True)
 def fuse_frame(
-    depth, color, color_known, fx, fy, cx, cy, T, voxel, z_min, z_max, cos_min, edge, stride, max_weight, budget,
-    frame_id, stamp, keys, slots, state, free, index, weight, centroid, rgb, rgb_weight, normal, views, misses, last_frame, last_seen, alive, touched,
-):  # fmt: skip
+    depth,
+    color,
+    color_known,
+    fx,
+    fy,
+    cx,
+    cy,
+    T,
+    voxel,
+    z_min,
+    z_max,
+    cos_min,
+    edge,
+    stride,
+    max_weight,
+    budget,
+    frame_id,
+    stamp,
+    keys,
+    slots,
+    state,
+    free,
+    index,
+    weight,
+    centroid,
+    rgb,
+    rgb_weight,
+    normal,
+    views,
+    misses,
+    last_frame,
+    last_seen,
+    alive,
+    touched,
+):
     """Fuse one frame. `state` = [slots used, free slots, alive, tombstones]. Returns (touched, added, rejections (4,))."""
     h, w = depth.shape
     rejected = np.zeros(4, np.int64)
@@ -103,13 +135,12 @@ def fuse_frame(
                 continue
             limit = edge * z
             mixed = False
-            if u > 0 and abs(depth[v, u - 1] - z) > limit and depth[v, u - 1] > 0:
-                mixed = True
-            elif u < w - 1 and abs(depth[v, u + 1] - z) > limit and depth[v, u + 1] > 0:
-                mixed = True
-            elif v > 0 and abs(depth[v - 1, u] - z) > limit and depth[v - 1, u] > 0:
-                mixed = True
-            elif v < h - 1 and abs(depth[v + 1, u] - z) > limit and depth[v + 1, u] > 0:
+            if (
+                (u > 0 and abs(depth[v, u - 1] - z) > limit and depth[v, u - 1] > 0)
+                or (u < w - 1 and abs(depth[v, u + 1] - z) > limit and depth[v, u + 1] > 0)
+                or (v > 0 and abs(depth[v - 1, u] - z) > limit and depth[v - 1, u] > 0)
+                or (v < h - 1 and abs(depth[v + 1, u] - z) > limit and depth[v + 1, u] > 0)
+            ):
                 mixed = True
             if mixed:
                 rejected[EDGE] += 1
@@ -120,7 +151,16 @@ def fuse_frame(
             if u >= gap and u < w - gap and v >= gap and v < h - gap:
                 zl, zr, zu, zd = depth[v, u - gap], depth[v, u + gap], depth[v - gap, u], depth[v + gap, u]
                 wide = limit * 2
-                if zl > 0 and zr > 0 and zu > 0 and zd > 0 and abs(zl - z) < wide and abs(zr - z) < wide and abs(zu - z) < wide and abs(zd - z) < wide:
+                if (
+                    zl > 0
+                    and zr > 0
+                    and zu > 0
+                    and zd > 0
+                    and abs(zl - z) < wide
+                    and abs(zr - z) < wide
+                    and abs(zu - z) < wide
+                    and abs(zd - z) < wide
+                ):
                     ax = (u + gap - cx) / fx * zr - (u - gap - cx) / fx * zl
                     ay, az = yn * (zr - zl), zr - zl
                     bx = xn * (zd - zu)
@@ -141,7 +181,11 @@ def fuse_frame(
             px = T[0, 0] * x + T[0, 1] * y + T[0, 2] * z + T[0, 3]
             py = T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3]
             pz = T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + T[2, 3]
-            ix, iy, iz = np.int64(np.floor(px * inv_voxel)), np.int64(np.floor(py * inv_voxel)), np.int64(np.floor(pz * inv_voxel))
+            ix, iy, iz = (
+                np.int64(np.floor(px * inv_voxel)),
+                np.int64(np.floor(py * inv_voxel)),
+                np.int64(np.floor(pz * inv_voxel)),
+            )
             key = pack_key(ix, iy, iz)
             if key != last_key:
                 last_key = key
@@ -201,9 +245,30 @@ def fuse_frame(
 
 @numba.njit(cache=True, nogil=True)
 def carve_frame(
-    depth, fx, fy, cx, cy, T_camera_world, voxel, margin, z_min, z_max, misses_needed, phase, every, frame_id,
-    keys, state, free, index, centroid, misses, last_frame, alive, removed_index,
-):  # fmt: skip
+    depth,
+    fx,
+    fy,
+    cx,
+    cy,
+    T_camera_world,
+    voxel,
+    margin,
+    z_min,
+    z_max,
+    misses_needed,
+    phase,
+    every,
+    frame_id,
+    keys,
+    state,
+    free,
+    index,
+    centroid,
+    misses,
+    last_frame,
+    alive,
+    removed_index,
+):
     """Count voxels that the frame sees through and remove those seen through often enough.
 
     A voxel counts as seen through only where the 5 x 5 px around its projection (every second pixel) all measured a depth
@@ -214,12 +279,32 @@ def carve_frame(
     for s in range(phase, state[0], every):
         if not alive[s] or last_frame[s] == frame_id:
             continue
-        px, py, pz = index[s, 0] * voxel + centroid[s, 0], index[s, 1] * voxel + centroid[s, 1], index[s, 2] * voxel + centroid[s, 2]
+        px, py, pz = (
+            index[s, 0] * voxel + centroid[s, 0],
+            index[s, 1] * voxel + centroid[s, 1],
+            index[s, 2] * voxel + centroid[s, 2],
+        )
         z = T_camera_world[2, 0] * px + T_camera_world[2, 1] * py + T_camera_world[2, 2] * pz + T_camera_world[2, 3]
         if z < z_min or z > z_max:
             continue
-        u = int(np.floor((T_camera_world[0, 0] * px + T_camera_world[0, 1] * py + T_camera_world[0, 2] * pz + T_camera_world[0, 3]) / z * fx + cx + 0.5))
-        v = int(np.floor((T_camera_world[1, 0] * px + T_camera_world[1, 1] * py + T_camera_world[1, 2] * pz + T_camera_world[1, 3]) / z * fy + cy + 0.5))
+        u = int(
+            np.floor(
+                (T_camera_world[0, 0] * px + T_camera_world[0, 1] * py + T_camera_world[0, 2] * pz + T_camera_world[0, 3])
+                / z
+                * fx
+                + cx
+                + 0.5
+            )
+        )
+        v = int(
+            np.floor(
+                (T_camera_world[1, 0] * px + T_camera_world[1, 1] * py + T_camera_world[1, 2] * pz + T_camera_world[1, 3])
+                / z
+                * fy
+                + cy
+                + 0.5
+            )
+        )
         if u < 2 or v < 2 or u >= w - 2 or v >= h - 2:
             continue
         need = z + margin + 0.02 * z * z
@@ -241,7 +326,11 @@ def carve_frame(
             state[1] += 1
             state[2] -= 1
             state[3] += 1
-            removed_index[removed, 0], removed_index[removed, 1], removed_index[removed, 2] = index[s, 0], index[s, 1], index[s, 2]
+            removed_index[removed, 0], removed_index[removed, 1], removed_index[removed, 2] = (
+                index[s, 0],
+                index[s, 1],
+                index[s, 2],
+            )
             removed += 1
     return removed
 

@@ -17,13 +17,22 @@ from mosaic3d_core.mapping.snapshot import MapSnapshot
 
 FORMAT_VERSION = 1
 _ARRAYS: dict[str, tuple[type, int]] = {
-    "indices": (np.int32, 3), "centroids": (np.float32, 3), "colors": (np.float32, 3), "normals": (np.float32, 3),
-    "weights": (np.float32, 0), "last_seen_ns": (np.int64, 0),
-}  # fmt: skip
+    "indices": (np.int32, 3),
+    "centroids": (np.float32, 3),
+    "colors": (np.float32, 3),
+    "normals": (np.float32, 3),
+    "weights": (np.float32, 0),
+    "last_seen_ns": (np.int64, 0),
+}
 _EXTRA = "extra."
 
 
-def save_map(snapshot: MapSnapshot, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None, extras: Mapping[str, NDArray] | None = None) -> None:
+def save_map(
+    snapshot: MapSnapshot,
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, Any] | None = None,
+    extras: Mapping[str, NDArray] | None = None,
+) -> None:
     """Write a map; the old file stays until the new one is complete.
 
     Args:
@@ -37,9 +46,14 @@ def save_map(snapshot: MapSnapshot, path: str | os.PathLike[str], metadata: Mapp
     """
     target = Path(path)
     header = {
-        "format": "mosaic3d-map", "version": FORMAT_VERSION, "generation": snapshot.generation, "stamp_ns": snapshot.stamp_ns,
-        "voxel_size_m": snapshot.voxel_size_m, "up": [float(v) for v in snapshot.up], "metadata": dict(metadata or {}),
-    }  # fmt: skip
+        "format": "mosaic3d-map",
+        "version": FORMAT_VERSION,
+        "generation": snapshot.generation,
+        "stamp_ns": snapshot.stamp_ns,
+        "voxel_size_m": snapshot.voxel_size_m,
+        "up": [float(v) for v in snapshot.up],
+        "metadata": dict(metadata or {}),
+    }
     arrays = {name: getattr(snapshot, name) for name in _ARRAYS}
     arrays |= {_EXTRA + name: value for name, value in (extras or {}).items()}
     temporary: Path | None = None
@@ -49,13 +63,15 @@ def save_map(snapshot: MapSnapshot, path: str | os.PathLike[str], metadata: Mapp
             np.savez_compressed(handle, header=np.array(json.dumps(header)), **arrays)
         os.replace(temporary, target)
     except OSError as error:
-        raise MapFileError(f"cannot write map {target}: {error.strerror or error}: choose a folder that exists and is writable") from error
+        raise MapFileError(
+            f"cannot write map {target}: {error.strerror or error}: choose a folder that exists and is writable"
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
-def load_map(path: str | os.PathLike[str], with_extras: bool = False) -> Any:  # noqa: ANN401 - depends on with_extras
+def load_map(path: str | os.PathLike[str], with_extras: bool = False) -> Any:
     """Read a map file.
 
     Args:
@@ -75,7 +91,9 @@ def load_map(path: str | os.PathLike[str], with_extras: bool = False) -> Any:  #
         with np.load(target, allow_pickle=False) as data:
             found = {name: data[name] for name in data.files}
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged archive
-        raise MapFileError(f"{target} is truncated or not a map file ({type(error).__name__}: {error}): fuse or copy it again") from error
+        raise MapFileError(
+            f"{target} is truncated or not a map file ({type(error).__name__}: {error}): fuse or copy it again"
+        ) from error
     try:
         header = json.loads(str(found.pop("header")))
         if header["format"] != "mosaic3d-map":
@@ -103,6 +121,12 @@ def _snapshot(path: Path, header: dict[str, Any], found: dict[str, NDArray]) -> 
             raise MapFileError(f"{path}: array '{name}' should have shape {shape}, found {got}: fuse the map again")
         arrays[name] = value.astype(dtype)
     try:
-        return MapSnapshot(int(header["generation"]), int(header["stamp_ns"]), float(header["voxel_size_m"]), up=np.array(header["up"], np.float64), **arrays)
+        return MapSnapshot(
+            int(header["generation"]),
+            int(header["stamp_ns"]),
+            float(header["voxel_size_m"]),
+            up=np.array(header["up"], np.float64),
+            **arrays,
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise MapFileError(f"{path}: the header lacks {error}: fuse the map again") from error

@@ -46,7 +46,12 @@ class MapSnapshot:
 
     @classmethod
     def from_points(
-        cls, points: ArrayLike, colors: ArrayLike, voxel_size_m: float = 0.02, normals: ArrayLike | None = None, up: ArrayLike = (0.0, 0.0, 1.0)
+        cls,
+        points: ArrayLike,
+        colors: ArrayLike,
+        voxel_size_m: float = 0.02,
+        normals: ArrayLike | None = None,
+        up: ArrayLike = (0.0, 0.0, 1.0),
     ) -> MapSnapshot:
         """A snapshot of any coloured cloud; points of one voxel are averaged.
 
@@ -68,7 +73,12 @@ class MapSnapshot:
 
     @classmethod
     def from_points_with_inverse(
-        cls, points: ArrayLike, colors: ArrayLike, voxel_size_m: float = 0.02, normals: ArrayLike | None = None, up: ArrayLike = (0.0, 0.0, 1.0)
+        cls,
+        points: ArrayLike,
+        colors: ArrayLike,
+        voxel_size_m: float = 0.02,
+        normals: ArrayLike | None = None,
+        up: ArrayLike = (0.0, 0.0, 1.0),
     ) -> tuple[MapSnapshot, NDArray[np.int64]]:
         """As `from_points`, with the snapshot row of every point (P,)."""
         p, c = np.asarray(points, np.float64), np.asarray(colors, np.float64)
@@ -79,7 +89,9 @@ class MapSnapshot:
         if not (np.isfinite(p).all() and np.isfinite(c).all()):
             raise ValueError("points and colors must be finite: drop NaN and infinite rows first")
         cells = np.floor(p / voxel_size_m).astype(np.int64)
-        indices, inverse = np.unique(cells, axis=0, return_inverse=True) if len(p) else (np.zeros((0, 3), np.int64), np.zeros(0, np.int64))
+        indices, inverse = (
+            np.unique(cells, axis=0, return_inverse=True) if len(p) else (np.zeros((0, 3), np.int64), np.zeros(0, np.int64))
+        )
         inverse = inverse.reshape(-1).astype(np.int64)
         n = len(indices)
         count = np.bincount(inverse, minlength=n).astype(np.float64)
@@ -97,7 +109,18 @@ class MapSnapshot:
             normal = np.where(length > 0.3, normal / np.maximum(length, 1e-9), 0).astype(np.float32)
         direction = np.asarray(up, np.float64)
         direction = direction / np.linalg.norm(direction)
-        snapshot = cls(1, 0, voxel_size_m, indices.astype(np.int32), centroids, mean(c), normal, count.astype(np.float32), np.zeros(n, np.int64), direction)
+        snapshot = cls(
+            1,
+            0,
+            voxel_size_m,
+            indices.astype(np.int32),
+            centroids,
+            mean(c),
+            normal,
+            count.astype(np.float32),
+            np.zeros(n, np.int64),
+            direction,
+        )
         return snapshot, inverse
 
 

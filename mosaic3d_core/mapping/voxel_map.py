@@ -75,10 +75,20 @@ class VoxelMap:
     def _allocate(self, capacity: int) -> None:
         """Slot arrays of a new capacity, keeping what they hold."""
         layout: dict[str, tuple[tuple[int, ...], type]] = {
-            "index": ((3,), np.int32), "weight": ((), np.float32), "centroid": ((3,), np.float32), "rgb": ((3,), np.float32),
-            "rgb_weight": ((), np.float32), "normal": ((3,), np.float32), "views": ((), np.uint16), "misses": ((), np.uint8),
-            "last_frame": ((), np.int64), "last_seen": ((), np.int64), "alive": ((), np.bool_), "free": ((), np.int64), "touched": ((), np.int64),
-        }  # fmt: skip
+            "index": ((3,), np.int32),
+            "weight": ((), np.float32),
+            "centroid": ((3,), np.float32),
+            "rgb": ((3,), np.float32),
+            "rgb_weight": ((), np.float32),
+            "normal": ((3,), np.float32),
+            "views": ((), np.uint16),
+            "misses": ((), np.uint8),
+            "last_frame": ((), np.int64),
+            "last_seen": ((), np.int64),
+            "alive": ((), np.bool_),
+            "free": ((), np.int64),
+            "touched": ((), np.int64),
+        }
         old: dict[str, NDArray] = self.__dict__.get("_a", {})
         used = int(self._state[0])
         fresh: dict[str, NDArray] = {}
@@ -138,17 +148,49 @@ class VoxelMap:
             color, known = np.ascontiguousarray(frame.color), np.ones(depth.shape, np.bool_)
         else:
             T_color_depth = frame.T_color_depth if frame.T_color_depth is not None else np.eye(4)
-            color, known = register_color_to_depth(frame.color, frame.color_camera or frame.depth_camera, T_color_depth, depth, frame.depth_camera)
+            color, known = register_color_to_depth(
+                frame.color, frame.color_camera or frame.depth_camera, T_color_depth, depth, frame.depth_camera
+            )
         cam = frame.depth_camera
         with self._lock:
             self._make_room(-(-depth.shape[0] // c.pixel_stride) * -(-depth.shape[1] // c.pixel_stride))
             a, frame_id = self._a, self._frames
             touched, added, rejected = kernels.fuse_frame(
-                depth, color, known, cam.fx, cam.fy, cam.cx, cam.cy, frame.T_world_camera, c.voxel_size_m, c.min_depth_m, c.max_depth_m,
-                float(np.cos(np.radians(c.max_grazing_angle_deg))), c.edge_threshold, c.pixel_stride, c.max_weight, c.max_voxels, frame_id, frame.stamp_ns,
-                self._keys, self._slots, self._state, a["free"], a["index"], a["weight"], a["centroid"], a["rgb"], a["rgb_weight"], a["normal"],
-                a["views"], a["misses"], a["last_frame"], a["last_seen"], a["alive"], a["touched"],
-            )  # fmt: skip
+                depth,
+                color,
+                known,
+                cam.fx,
+                cam.fy,
+                cam.cx,
+                cam.cy,
+                frame.T_world_camera,
+                c.voxel_size_m,
+                c.min_depth_m,
+                c.max_depth_m,
+                float(np.cos(np.radians(c.max_grazing_angle_deg))),
+                c.edge_threshold,
+                c.pixel_stride,
+                c.max_weight,
+                c.max_voxels,
+                frame_id,
+                frame.stamp_ns,
+                self._keys,
+                self._slots,
+                self._state,
+                a["free"],
+                a["index"],
+                a["weight"],
+                a["centroid"],
+                a["rgb"],
+                a["rgb_weight"],
+                a["normal"],
+                a["views"],
+                a["misses"],
+                a["last_frame"],
+                a["last_seen"],
+                a["alive"],
+                a["touched"],
+            )
             changed = [a["index"][a["touched"][:touched]]]
             carved = self._carve(depth, frame, frame_id, changed)
             evicted = self._evict(frame_id, changed) if rejected[kernels.BUDGET] else 0
@@ -165,12 +207,34 @@ class VoxelMap:
         c, a, cam = self.config, self._a, frame.depth_camera
         if c.carve_misses == 0:
             return 0
-        gone = np.zeros((int(self._state[2]) // c.carve_every + c.carve_every + int(self._state[0]) // c.carve_every, 3), np.int32)
+        gone = np.zeros(
+            (int(self._state[2]) // c.carve_every + c.carve_every + int(self._state[0]) // c.carve_every, 3), np.int32
+        )
         removed = kernels.carve_frame(
-            depth, cam.fx, cam.fy, cam.cx, cam.cy, invert_transform(frame.T_world_camera), c.voxel_size_m, c.carve_margin_m, c.min_depth_m,
-            c.max_depth_m, c.carve_misses, frame_id % c.carve_every, c.carve_every, frame_id,
-            self._keys, self._state, a["free"], a["index"], a["centroid"], a["misses"], a["last_frame"], a["alive"], gone,
-        )  # fmt: skip
+            depth,
+            cam.fx,
+            cam.fy,
+            cam.cx,
+            cam.cy,
+            invert_transform(frame.T_world_camera),
+            c.voxel_size_m,
+            c.carve_margin_m,
+            c.min_depth_m,
+            c.max_depth_m,
+            c.carve_misses,
+            frame_id % c.carve_every,
+            c.carve_every,
+            frame_id,
+            self._keys,
+            self._state,
+            a["free"],
+            a["index"],
+            a["centroid"],
+            a["misses"],
+            a["last_frame"],
+            a["alive"],
+            gone,
+        )
         changed.append(gone[:removed])
         return int(removed)
 
@@ -210,8 +274,17 @@ class VoxelMap:
         # a mean of unit normals shorter than this is made of disagreeing ones
         normals = np.where(length > 0.2, picked["normal"] / np.maximum(length, 1e-9), 0).astype(np.float32)
         return MapSnapshot(
-            generation, stamp, c.voxel_size_m, picked["index"], centroids, colors, normals, picked["weight"], picked["last_seen"], self.up.copy()
-        )  # fmt: skip
+            generation,
+            stamp,
+            c.voxel_size_m,
+            picked["index"],
+            centroids,
+            colors,
+            normals,
+            picked["weight"],
+            picked["last_seen"],
+            self.up.copy(),
+        )
 
 
 def _unique_blocks(indices: NDArray[np.int32], block_size: int) -> NDArray[np.int32]:

@@ -12,7 +12,15 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic3d_core.data.synthetic.classes import CLASS_ID, CLASS_NAMES, CLASSES, NEVER_PRESENT, STUFF_IDS, USE_QUESTIONS, accepted_classes
+from mosaic3d_core.data.synthetic.classes import (
+    CLASS_ID,
+    CLASS_NAMES,
+    CLASSES,
+    NEVER_PRESENT,
+    STUFF_IDS,
+    USE_QUESTIONS,
+    accepted_classes,
+)
 from mosaic3d_core.mapping import MapSnapshot
 from mosaic3d_core.metrics.semantic import confusion_matrix, foreground_miou
 from mosaic3d_core.models import FeatureMap
@@ -133,10 +141,17 @@ class RoomScores:
         """
         return asdict(
             _Result(
-                self.share("name"), self.share("synonym", "held_out"), self.share("synonym"), self.share("held_out"), self.share("absent"),
-                foreground_miou(self.confusion, STUFF_IDS), self.rooms, sum(a.question.kind == "name" for a in self.answers), len(self.answers),
+                self.share("name"),
+                self.share("synonym", "held_out"),
+                self.share("synonym"),
+                self.share("held_out"),
+                self.share("absent"),
+                foreground_miou(self.confusion, STUFF_IDS),
+                self.rooms,
+                sum(a.question.kind == "name" for a in self.answers),
+                len(self.answers),
             )
-        )  # fmt: skip
+        )
 
     def by_class(self) -> dict[str, tuple[int, int]]:
         """(right, asked) by name per class."""
@@ -194,7 +209,9 @@ def score_room(
     # an instance seen too little is neither asked for nor counted as absent
     seen = {t.class_name for t in truth}
     glimpsed = {CLASS_NAMES[class_of_instance[i]] for i in np.unique(instance[instance > 0])} - seen
-    questions = [q for q in room_questions(seen) if not (q.kind == "absent" and q.text in CLASS_ID and accepted_classes(q.text) & glimpsed)]
+    questions = [
+        q for q in room_questions(seen) if not (q.kind == "absent" and q.text in CLASS_ID and accepted_classes(q.text) & glimpsed)
+    ]
     answers = []
     for start in range(0, len(questions), 32):
         part = questions[start : start + 32]

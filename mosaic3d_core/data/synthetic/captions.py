@@ -11,7 +11,15 @@ from mosaic3d_core.data.synthetic.classes import CLASS_ID, CLASSES, ObjectClass
 from mosaic3d_core.data.synthetic.materials import OBJECT_COLORS
 from mosaic3d_core.data.synthetic.scene import Instance, RoomScene
 
-_BARE = ("{name}", "a {name}", "the {name}", "a {name} in a {room}", "this is a {name}", "a photo of a {name}", "there is a {name}")
+_BARE = (
+    "{name}",
+    "a {name}",
+    "the {name}",
+    "a {name} in a {room}",
+    "this is a {name}",
+    "a photo of a {name}",
+    "there is a {name}",
+)
 _DESCRIBED = ("a {adjectives} {name}", "{adjectives} {name}", "the {adjectives} {name} in the {room}", "a {name} that is {last}")
 _RELATED = ("a {name} {relation}", "a {adjectives} {name} {relation}", "the {name} {relation}")
 _USED = ("{use}", "{use}", "a {name}, {use}")
@@ -70,7 +78,9 @@ def _relation(instance: Instance, scene: RoomScene, rng: np.random.Generator) ->
         if other.id == instance.id or class_of(other).stuff or other.parent == instance.id:
             continue
         gap = np.maximum(np.maximum(other.bounds[0] - instance.bounds[1], instance.bounds[0] - other.bounds[1]), 0)
-        distance = float(np.linalg.norm(gap)) + 0.1 * float(np.linalg.norm(other.bounds.mean(0)[:2] - middle[:2])) + rng.uniform(0, 0.3)
+        distance = (
+            float(np.linalg.norm(gap)) + 0.1 * float(np.linalg.norm(other.bounds.mean(0)[:2] - middle[:2])) + rng.uniform(0, 0.3)
+        )
         if distance < best:
             best, found = distance, other.class_name
     if not found:

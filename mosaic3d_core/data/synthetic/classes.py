@@ -91,8 +91,17 @@ USE_QUESTIONS: Final[tuple[tuple[str, tuple[str, ...], bool], ...]] = (
 
 #: Things that no synthetic room contains: an honest system answers "nothing like that here".
 NEVER_PRESENT: Final[tuple[str, ...]] = (
-    "bicycle", "car", "dog", "person", "fire extinguisher", "horse", "airplane", "guitar", "swimming pool", "tree trunk",
-)  # fmt: skip
+    "bicycle",
+    "car",
+    "dog",
+    "person",
+    "fire extinguisher",
+    "horse",
+    "airplane",
+    "guitar",
+    "swimming pool",
+    "tree trunk",
+)
 
 
 def accepted_classes(name: str) -> frozenset[str]:

@@ -76,7 +76,9 @@ class RoomPlan:
         inward = [(0, 1), (-1, 0), (0, -1), (1, 0)][wall]
         return np.array([*origin, 0.0]), np.array([*along, 0.0]), np.array([*inward, 0.0])
 
-    def at_wall(self, model: ObjectModel, wall: int, s: float, gap: float, z: float = 0.0, parent: int | None = None) -> Placement:
+    def at_wall(
+        self, model: ObjectModel, wall: int, s: float, gap: float, z: float = 0.0, parent: int | None = None
+    ) -> Placement:
         """The pose of `model` with its back `gap` metres from the wall, centred at `s` along it."""
         origin, along, inward = self.wall_frame(wall)
         rotation = np.stack([along, inward, [0, 0, 1.0]], axis=1)
@@ -91,7 +93,11 @@ class RoomPlan:
 
     def _wall_free(self, span: Opening, margin: float = 0.05) -> bool:
         return not any(
-            o.wall == span.wall and o.s0 < span.s1 + margin and span.s0 < o.s1 + margin and o.z0 < span.z1 + 0.02 and span.z0 < o.z1 + 0.02
+            o.wall == span.wall
+            and o.s0 < span.s1 + margin
+            and span.s0 < o.s1 + margin
+            and o.z0 < span.z1 + 0.02
+            and span.z0 < o.z1 + 0.02
             for o in self._on_wall
         )
 
@@ -142,7 +148,9 @@ class RoomPlan:
             return self.commit(self.at_wall(model, k, along, 0.0, z), solid=False)
         return None
 
-    def stand_at_wall(self, model: ObjectModel, wall: int | None = None, s: float | None = None, gap: float | None = None, tries: int = 40) -> int | None:
+    def stand_at_wall(
+        self, model: ObjectModel, wall: int | None = None, s: float | None = None, gap: float | None = None, tries: int = 40
+    ) -> int | None:
         """Stand a thing on the floor with its back to a wall; returns its index or None."""
         w, d, h = model.size
         for _ in range(tries):
@@ -161,7 +169,9 @@ class RoomPlan:
                 return None
         return None
 
-    def stand_free(self, model: ObjectModel, margin: float = 0.12, solid: bool = True, near: Rect | None = None, yaw: float | None = None) -> int | None:
+    def stand_free(
+        self, model: ObjectModel, margin: float = 0.12, solid: bool = True, near: Rect | None = None, yaw: float | None = None
+    ) -> int | None:
         """Stand a thing anywhere on the free floor (inside `near` when given), at a random or given yaw."""
         for _ in range(40):
             x0, x1, y0, y1 = near if near is not None else (0.0, self.width, 0.0, self.depth)
@@ -179,7 +189,9 @@ class RoomPlan:
             return None
         return self.commit(placement, solid)
 
-    def relative(self, index: int, model: ObjectModel, dx: float, dy: float, yaw: float, z: float = 0.0, parent: bool = False) -> Placement:
+    def relative(
+        self, index: int, model: ObjectModel, dx: float, dy: float, yaw: float, z: float = 0.0, parent: bool = False
+    ) -> Placement:
         """The pose of `model` at (dx, dy, z) and `yaw` in the frame of placement `index`."""
         base = self.placements[index]
         position = base.position + base.rotation @ np.array([dx, dy, z])

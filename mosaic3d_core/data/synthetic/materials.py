@@ -4,6 +4,7 @@ A material is evaluated at the hit point in the object's own coordinates, so a t
 image or UV map. Kernels are compiled with numba and pure functions of their inputs.
 """
 
+# ruff: noqa: C901 - one branch per texture
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -19,8 +20,20 @@ Color = tuple[float, float, float]
 
 #: Texture kinds understood by the shading kernel, in the order of their codes.
 TEXTURES: Final[tuple[str, ...]] = (
-    "plain", "wood", "fabric", "stripes", "checks", "tiles", "planks", "carpet", "noise", "painting", "screen", "foliage", "outdoor",
-)  # fmt: skip
+    "plain",
+    "wood",
+    "fabric",
+    "stripes",
+    "checks",
+    "tiles",
+    "planks",
+    "carpet",
+    "noise",
+    "painting",
+    "screen",
+    "foliage",
+    "outdoor",
+)
 _TEXTURE_CODE: Final[dict[str, int]] = {name: i for i, name in enumerate(TEXTURES)}
 
 #: Named colours used for objects; the name goes into captions, the value is jittered per object. sRGB in [0, 1].
@@ -42,7 +55,12 @@ OBJECT_COLORS: Final[Mapping[str, Color]] = MappingProxyType(
     }
 )
 WOOD_COLORS: Final[Mapping[str, Color]] = MappingProxyType(
-    {"light wooden": (0.76, 0.60, 0.42), "wooden": (0.58, 0.39, 0.23), "dark wooden": (0.30, 0.19, 0.12), "white": (0.88, 0.87, 0.84)}
+    {
+        "light wooden": (0.76, 0.60, 0.42),
+        "wooden": (0.58, 0.39, 0.23),
+        "dark wooden": (0.30, 0.19, 0.12),
+        "white": (0.88, 0.87, 0.84),
+    }
 )
 
 

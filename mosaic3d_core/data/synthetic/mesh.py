@@ -11,7 +11,20 @@ from mosaic3d_core.data.synthetic.materials import Material
 
 _BOX_CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64) / 2
 _BOX_FACES = np.array(
-    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]
+    [
+        [0, 1, 3],
+        [0, 3, 2],
+        [4, 6, 7],
+        [4, 7, 5],
+        [0, 4, 5],
+        [0, 5, 1],
+        [2, 3, 7],
+        [2, 7, 6],
+        [0, 2, 6],
+        [0, 6, 4],
+        [1, 5, 7],
+        [1, 7, 3],
+    ]
 )
 
 
@@ -69,7 +82,9 @@ class Mesh:
         # denser samples near the edges, where the curvature is
         grid = np.sign(grid) * 0.5 * (1 - (1 - 2 * np.abs(grid)) ** 2)
         u, v = (g.ravel() for g in np.meshgrid(grid, grid, indexing="ij"))
-        quads = np.array([[i * n + j, (i + 1) * n + j, (i + 1) * n + j + 1, i * n + j + 1] for i in range(n - 1) for j in range(n - 1)])
+        quads = np.array(
+            [[i * n + j, (i + 1) * n + j, (i + 1) * n + j + 1, i * n + j + 1] for i in range(n - 1) for j in range(n - 1)]
+        )
         faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
         for axis in range(3):
             for side in (-0.5, 0.5):
@@ -79,7 +94,9 @@ class Mesh:
                 norm = np.linalg.norm(offset, axis=1, keepdims=True)
                 self.add(inner + offset / np.maximum(norm, 1e-9) * radius + np.asarray(center), faces, material)
 
-    def cylinder(self, p0: ArrayLike, p1: ArrayLike, r0: float, material: Material, r1: float | None = None, segments: int = 18) -> None:
+    def cylinder(
+        self, p0: ArrayLike, p1: ArrayLike, r0: float, material: Material, r1: float | None = None, segments: int = 18
+    ) -> None:
         """A capped cylinder or cone frustum from `p0` (radius `r0`) to `p1` (radius `r1`)."""
         a, b = np.asarray(p0, np.float64), np.asarray(p1, np.float64)
         r1 = r0 if r1 is None else r1
@@ -101,7 +118,14 @@ class Mesh:
         )
         self.add(vertices, faces, material)
 
-    def lathe(self, profile: list[tuple[float, float]], center: ArrayLike, material: Material, stretch_y: float = 1.0, segments: int = 24) -> None:
+    def lathe(
+        self,
+        profile: list[tuple[float, float]],
+        center: ArrayLike,
+        material: Material,
+        stretch_y: float = 1.0,
+        segments: int = 24,
+    ) -> None:
         """A surface of revolution about z: `profile` lists (radius, height) from bottom to top; `stretch_y` makes it oval."""
         angle = np.linspace(0, 2 * np.pi, segments, endpoint=False)
         rings = [np.stack([r * np.cos(angle), stretch_y * r * np.sin(angle), np.full_like(angle, h)], 1) for r, h in profile]

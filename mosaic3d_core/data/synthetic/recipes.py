@@ -36,7 +36,13 @@ def sleeping(plan: RoomPlan) -> None:
         if not _maybe(plan, 0.75):
             continue
         stand = _make(plan, "nightstand")
-        place = plan.relative(index, stand, side * (bed.size[0] / 2 + stand.size[0] / 2 + rng.uniform(0.04, 0.12)), -bed.size[1] / 2 + stand.size[1] / 2, 0.0)
+        place = plan.relative(
+            index,
+            stand,
+            side * (bed.size[0] / 2 + stand.size[0] / 2 + rng.uniform(0.04, 0.12)),
+            -bed.size[1] / 2 + stand.size[1] / 2,
+            0.0,
+        )
         k = plan.put(place)
         if k is not None and _maybe(plan, 0.5):
             lamp = _make(plan, "lamp")
@@ -64,7 +70,16 @@ def lounging(plan: RoomPlan) -> None:
     for side in (-1, 1):
         if _maybe(plan, 0.4):
             chair = _make(plan, "armchair")
-            plan.put(plan.relative(index, chair, side * (sofa.size[0] / 2 + 0.6), gap + rng.uniform(-0.1, 0.3), -side * np.pi / 2 * rng.uniform(-1.1, -0.6)), 0.05)
+            plan.put(
+                plan.relative(
+                    index,
+                    chair,
+                    side * (sofa.size[0] / 2 + 0.6),
+                    gap + rng.uniform(-0.1, 0.3),
+                    -side * np.pi / 2 * rng.uniform(-1.1, -0.6),
+                ),
+                0.05,
+            )
     wall = plan.placements[index].wall
     if wall is not None and _maybe(plan, 0.75):
         stand = plan.stand_at_wall(_make(plan, "cabinet"), wall=(wall + 2) % 4)
@@ -89,13 +104,21 @@ def dining(plan: RoomPlan) -> None:
         chair = MAKERS[kind](shape_rng)
         if table.size_word == "round":
             a = 2 * np.pi * k / count + 0.2
-            place = plan.relative(index, chair, (w / 2 + 0.12) * np.cos(a), (w / 2 + 0.12) * np.sin(a), a + np.pi / 2 + rng.normal(0, 0.15))
+            place = plan.relative(
+                index, chair, (w / 2 + 0.12) * np.cos(a), (w / 2 + 0.12) * np.sin(a), a + np.pi / 2 + rng.normal(0, 0.15)
+            )
         else:
             side, per = (-1 if k % 2 else 1), max(1, (count + 1) // 2)
             x = -w / 2 + w * (k // 2 + 0.5) / per
-            place = plan.relative(index, chair, x, side * (d / 2 + rng.uniform(0.0, 0.25)), (np.pi if side > 0 else 0.0) + rng.normal(0, 0.12))
+            place = plan.relative(
+                index, chair, x, side * (d / 2 + rng.uniform(0.0, 0.25)), (np.pi if side > 0 else 0.0) + rng.normal(0, 0.12)
+            )
         # a chair may reach under the table: check it against everything but the table itself
-        if all(p is plan.placements[index] or not _close(p.footprint, place.footprint) for p in plan.placements if p.model.class_name != "rug"):
+        if all(
+            p is plan.placements[index] or not _close(p.footprint, place.footprint)
+            for p in plan.placements
+            if p.model.class_name != "rug"
+        ):
             plan.commit(place)
 
 
@@ -136,7 +159,11 @@ def working(plan: RoomPlan) -> None:
     """Desk with monitors and an office chair."""
     rng = plan.rng
     desk = _make(plan, "desk")
-    index = plan.stand_at_wall(desk) if _maybe(plan, 0.8) else plan.stand_free(desk, margin=0.5, yaw=float(rng.choice([0, np.pi / 2, np.pi])))
+    index = (
+        plan.stand_at_wall(desk)
+        if _maybe(plan, 0.8)
+        else plan.stand_free(desk, margin=0.5, yaw=float(rng.choice([0, np.pi / 2, np.pi])))
+    )
     if index is None:
         return
     for _ in range(int(rng.integers(1, 3))):
@@ -146,7 +173,9 @@ def working(plan: RoomPlan) -> None:
         if lamp.size[2] < 0.8:
             plan.on_top(index, lamp)
     chair = _make(plan, "office chair" if _maybe(plan, 0.8) else "chair")
-    plan.put(plan.relative(index, chair, rng.normal(0, 0.15), desk.size[1] / 2 + rng.uniform(0.3, 0.6), np.pi + rng.normal(0, 0.5)))
+    plan.put(
+        plan.relative(index, chair, rng.normal(0, 0.15), desk.size[1] / 2 + rng.uniform(0.3, 0.6), np.pi + rng.normal(0, 0.5))
+    )
 
 
 def washing(plan: RoomPlan) -> None:
@@ -171,7 +200,11 @@ def _small_near_wall(name: str) -> Group:
         model = _make(plan, name)
         if name == "lamp" and model.size[2] < 0.8:  # a table lamp looks for a surface
             for k, p in enumerate(plan.placements):
-                if p.model.surfaces and p.model.class_name in ("cabinet", "nightstand", "desk", "coffee table") and plan.on_top(k, model) is not None:
+                if (
+                    p.model.surfaces
+                    and p.model.class_name in ("cabinet", "nightstand", "desk", "coffee table")
+                    and plan.on_top(k, model) is not None
+                ):
                     return
             return
         if _maybe(plan, 0.75):
@@ -212,19 +245,138 @@ EXTRAS: Mapping[str, Group] = MappingProxyType(
 #: Per room kind: the groups in order, then extras with their probability.
 RECIPES: Mapping[str, tuple[tuple[Group, ...], tuple[tuple[str, float], ...]]] = MappingProxyType(
     {
-        "living room": ((lounging, dining), (("bookshelf", 0.8), ("plant", 0.8), ("lamp", 0.8), ("piano", 0.4), ("cabinet", 0.3), ("armchair", 0.3), ("picture", 0.9), ("picture", 0.6), ("radiator", 0.6), ("stool", 0.3), ("box", 0.3), ("trash can", 0.3))),
-        "bedroom": ((sleeping, working), (("wardrobe", 0.9), ("armchair", 0.3), ("lamp", 0.6), ("plant", 0.4), ("suitcase", 0.6), ("picture", 0.8), ("radiator", 0.6), ("box", 0.3), ("trash can", 0.4), ("rug", 0.3), ("bookshelf", 0.4), ("stool", 0.2))),
-        "kitchen": ((cooking, dining), (("trash can", 0.8), ("stool", 0.5), ("cabinet", 0.6), ("plant", 0.4), ("washing machine", 0.4), ("radiator", 0.5), ("picture", 0.5), ("box", 0.5), ("chair", 0.2))),
-        "office": ((working, working), (("whiteboard", 0.9), ("bookshelf", 0.8), ("cabinet", 0.7), ("plant", 0.6), ("trash can", 0.9), ("box", 0.7), ("chair", 0.5), ("lamp", 0.4), ("picture", 0.4), ("radiator", 0.6), ("suitcase", 0.2))),
-        "bathroom": ((washing,), (("trash can", 0.8), ("cabinet", 0.6), ("rug", 0.7), ("radiator", 0.7), ("plant", 0.3), ("stool", 0.5), ("picture", 0.2), ("box", 0.2))),
-        "studio": ((sleeping, cooking, lounging, working), (("wardrobe", 0.6), ("bookshelf", 0.6), ("suitcase", 0.6), ("plant", 0.6), ("lamp", 0.6), ("trash can", 0.7), ("picture", 0.8), ("whiteboard", 0.3), ("radiator", 0.6), ("piano", 0.25), ("box", 0.6), ("stool", 0.4), ("washing machine", 0.3))),
-        "mixed": ((), (("piano", 0.5), ("wardrobe", 0.5), ("bookshelf", 0.5), ("armchair", 0.5), ("washing machine", 0.5), ("refrigerator", 0.4), ("cabinet", 0.5), ("suitcase", 0.6), ("plant", 0.6), ("lamp", 0.7), ("trash can", 0.6), ("picture", 0.8), ("whiteboard", 0.5), ("radiator", 0.6), ("box", 0.6), ("stool", 0.6), ("chair", 0.5), ("rug", 0.4))),
+        "living room": (
+            (lounging, dining),
+            (
+                ("bookshelf", 0.8),
+                ("plant", 0.8),
+                ("lamp", 0.8),
+                ("piano", 0.4),
+                ("cabinet", 0.3),
+                ("armchair", 0.3),
+                ("picture", 0.9),
+                ("picture", 0.6),
+                ("radiator", 0.6),
+                ("stool", 0.3),
+                ("box", 0.3),
+                ("trash can", 0.3),
+            ),
+        ),
+        "bedroom": (
+            (sleeping, working),
+            (
+                ("wardrobe", 0.9),
+                ("armchair", 0.3),
+                ("lamp", 0.6),
+                ("plant", 0.4),
+                ("suitcase", 0.6),
+                ("picture", 0.8),
+                ("radiator", 0.6),
+                ("box", 0.3),
+                ("trash can", 0.4),
+                ("rug", 0.3),
+                ("bookshelf", 0.4),
+                ("stool", 0.2),
+            ),
+        ),
+        "kitchen": (
+            (cooking, dining),
+            (
+                ("trash can", 0.8),
+                ("stool", 0.5),
+                ("cabinet", 0.6),
+                ("plant", 0.4),
+                ("washing machine", 0.4),
+                ("radiator", 0.5),
+                ("picture", 0.5),
+                ("box", 0.5),
+                ("chair", 0.2),
+            ),
+        ),
+        "office": (
+            (working, working),
+            (
+                ("whiteboard", 0.9),
+                ("bookshelf", 0.8),
+                ("cabinet", 0.7),
+                ("plant", 0.6),
+                ("trash can", 0.9),
+                ("box", 0.7),
+                ("chair", 0.5),
+                ("lamp", 0.4),
+                ("picture", 0.4),
+                ("radiator", 0.6),
+                ("suitcase", 0.2),
+            ),
+        ),
+        "bathroom": (
+            (washing,),
+            (
+                ("trash can", 0.8),
+                ("cabinet", 0.6),
+                ("rug", 0.7),
+                ("radiator", 0.7),
+                ("plant", 0.3),
+                ("stool", 0.5),
+                ("picture", 0.2),
+                ("box", 0.2),
+            ),
+        ),
+        "studio": (
+            (sleeping, cooking, lounging, working),
+            (
+                ("wardrobe", 0.6),
+                ("bookshelf", 0.6),
+                ("suitcase", 0.6),
+                ("plant", 0.6),
+                ("lamp", 0.6),
+                ("trash can", 0.7),
+                ("picture", 0.8),
+                ("whiteboard", 0.3),
+                ("radiator", 0.6),
+                ("piano", 0.25),
+                ("box", 0.6),
+                ("stool", 0.4),
+                ("washing machine", 0.3),
+            ),
+        ),
+        "mixed": (
+            (),
+            (
+                ("piano", 0.5),
+                ("wardrobe", 0.5),
+                ("bookshelf", 0.5),
+                ("armchair", 0.5),
+                ("washing machine", 0.5),
+                ("refrigerator", 0.4),
+                ("cabinet", 0.5),
+                ("suitcase", 0.6),
+                ("plant", 0.6),
+                ("lamp", 0.7),
+                ("trash can", 0.6),
+                ("picture", 0.8),
+                ("whiteboard", 0.5),
+                ("radiator", 0.6),
+                ("box", 0.6),
+                ("stool", 0.6),
+                ("chair", 0.5),
+                ("rug", 0.4),
+            ),
+        ),
     }
-)  # fmt: skip
+)
 
 #: Floor area range (m^2) and aspect per kind.
 AREA_M2: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {"living room": (16, 26), "bedroom": (11, 18), "kitchen": (11, 20), "office": (11, 20), "bathroom": (6, 10), "studio": (22, 34), "mixed": (12, 22)}
+    {
+        "living room": (16, 26),
+        "bedroom": (11, 18),
+        "kitchen": (11, 20),
+        "office": (11, 20),
+        "bathroom": (6, 10),
+        "studio": (22, 34),
+        "mixed": (12, 22),
+    }
 )
 
 
@@ -266,4 +418,9 @@ def _curtains(plan: RoomPlan, window_index: int, sill: float) -> None:
         drop = curtain.size[2]
         top = min(sill + window.model.size[2] + 0.1, plan.height - 0.05)
         z = max(0.02, top - drop)
-        plan.hang(curtain, z, window.wall, s + side * (window.model.size[0] / 2 + 0.06 + curtain.size[0] / 2 * float(plan.rng.uniform(0.95, 1.0))))
+        plan.hang(
+            curtain,
+            z,
+            window.wall,
+            s + side * (window.model.size[0] / 2 + 0.06 + curtain.size[0] / 2 * float(plan.rng.uniform(0.95, 1.0))),
+        )

@@ -34,12 +34,22 @@ def random_training_sequence(seed: int, split: str, frames: tuple[int, int] = (1
     """A room recorded with a random sensor, frame count, focal length and sweep, at 320x240."""
     rng = room_rng(seed, split, stream=2)
     return open_room(
-        seed, split, sensor=SensorModel.random(rng), frames=int(rng.integers(frames[0], frames[1] + 1)), width=320, height=240,
-        fx_at_640=float(rng.uniform(480, 600)), turns=float(rng.uniform(1.0, 2.0)), shadows=bool(rng.random() < 0.5), threads=threads,
-    )  # fmt: skip
+        seed,
+        split,
+        sensor=SensorModel.random(rng),
+        frames=int(rng.integers(frames[0], frames[1] + 1)),
+        width=320,
+        height=240,
+        fx_at_640=float(rng.uniform(480, 600)),
+        turns=float(rng.uniform(1.0, 2.0)),
+        shadows=bool(rng.random() < 0.5),
+        threads=threads,
+    )
 
 
-def record_room(seed: int, split: str, captions_per_mask: int = 12, max_points: int = 250_000, threads: int = 1) -> CaptionedScene:
+def record_room(
+    seed: int, split: str, captions_per_mask: int = 12, max_points: int = 250_000, threads: int = 1
+) -> CaptionedScene:
     """Generate, record, fuse, label and caption one room.
 
     Args:
@@ -66,5 +76,12 @@ def record_room(seed: int, split: str, captions_per_mask: int = 12, max_points: 
             masks.append(points)
             captions.append(tuple(caption(item, sequence.scene, rng) for _ in range(captions_per_mask)))
     return CaptionedScene(
-        sequence.scene.name, coord, np.clip(snapshot.colors[keep], 0, 255).astype(np.uint8), snapshot.normals[keep], segment, instance, masks, captions
-    )  # fmt: skip
+        sequence.scene.name,
+        coord,
+        np.clip(snapshot.colors[keep], 0, 255).astype(np.uint8),
+        snapshot.normals[keep],
+        segment,
+        instance,
+        masks,
+        captions,
+    )

@@ -4,6 +4,7 @@ Geometry by Open3D's `RaycastingScene` (Embree); shading (procedural texture, po
 fades in corners) by a numba kernel.
 """
 
+# ruff: noqa: ANN001, ANN202 - numba kernels are typed at compile time
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -79,14 +80,30 @@ class RoomRenderer:
         points = origin + directions * depth[:, None]
         lit = self._lit(points, normals, directions) if self.shadows else np.ones(len(points), np.float32)
         color, cosine, loss = _shade(
-            points, directions, normals, hit, triangle, lit, self.scene.triangle_instance, self.scene.triangle_material, self.scene.materials,
-            self._rotations, self._positions, self._lights, self.scene.ambient.astype(np.float32), self.scene.bounds.astype(np.float32),
-        )  # fmt: skip
+            points,
+            directions,
+            normals,
+            hit,
+            triangle,
+            lit,
+            self.scene.triangle_instance,
+            self.scene.triangle_material,
+            self.scene.materials,
+            self._rotations,
+            self._positions,
+            self._lights,
+            self.scene.ambient.astype(np.float32),
+            self.scene.bounds.astype(np.float32),
+        )
         shape = (camera.height, camera.width)
         instance = np.where(hit, self.scene.triangle_instance[triangle] + 1, 0).astype(np.int32)
-        return RenderedView(color.reshape(*shape, 3), depth.reshape(shape), instance.reshape(shape), cosine.reshape(shape), loss.reshape(shape))
+        return RenderedView(
+            color.reshape(*shape, 3), depth.reshape(shape), instance.reshape(shape), cosine.reshape(shape), loss.reshape(shape)
+        )
 
-    def _lit(self, points: NDArray[np.float32], normals: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _lit(
+        self, points: NDArray[np.float32], normals: NDArray[np.float32], directions: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """1 where the first light is seen, 0 in its shadow, (N,)."""
         facing = np.where((normals * directions).sum(1, keepdims=True) > 0, -normals, normals)
         start = points + facing * 0.004
@@ -106,7 +123,22 @@ class RoomRenderer:
 
 
 @numba.njit(cache=True, nogil=True)
-def _shade(points, directions, normals, hit, triangle, lit, tri_instance, tri_material, materials, rotations, positions, lights, ambient, bounds):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, E501
+def _shade(
+    points,
+    directions,
+    normals,
+    hit,
+    triangle,
+    lit,
+    tri_instance,
+    tri_material,
+    materials,
+    rotations,
+    positions,
+    lights,
+    ambient,
+    bounds,
+):  # type: ignore[no-untyped-def]
     n = points.shape[0]
     color = np.zeros((n, 3), np.uint8)
     cosine = np.zeros(n, np.float32)

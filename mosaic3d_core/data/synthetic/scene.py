@@ -172,9 +172,17 @@ def _assemble(plan: RoomPlan, kind: str, name: str, rng: np.random.Generator) ->
     )
 
 
-def _lights(plan: RoomPlan, yaw: NDArray[np.float64], shift: NDArray[np.float64], rng: np.random.Generator) -> tuple[tuple[Light, ...], NDArray[np.float64]]:
+def _lights(
+    plan: RoomPlan, yaw: NDArray[np.float64], shift: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[tuple[Light, ...], NDArray[np.float64]]:
     warm = np.array([1.0, rng.uniform(0.86, 1.0), rng.uniform(0.70, 1.0)])
-    lights = [Light(yaw @ np.array([plan.width * rng.uniform(0.35, 0.65), plan.depth * rng.uniform(0.35, 0.65), plan.height - 0.2]) + shift, warm * rng.uniform(0.5, 0.9))]
+    lights = [
+        Light(
+            yaw @ np.array([plan.width * rng.uniform(0.35, 0.65), plan.depth * rng.uniform(0.35, 0.65), plan.height - 0.2])
+            + shift,
+            warm * rng.uniform(0.5, 0.9),
+        )
+    ]
     for opening in plan.openings:
         if opening.z0 > 0.1:  # daylight through a window
             origin, along, inward = plan.wall_frame(opening.wall)
@@ -185,7 +193,7 @@ def _lights(plan: RoomPlan, yaw: NDArray[np.float64], shift: NDArray[np.float64]
 
 def _floor_material(kind: str, rng: np.random.Generator) -> tuple[str, str, Material]:
     choice = rng.random()
-    if kind in ("bathroom", "kitchen") and choice < 0.65 or choice < 0.12:
+    if (kind in ("bathroom", "kitchen") and choice < 0.65) or choice < 0.12:
         name, color = pick(OBJECT_COLORS, rng, ("white", "grey", "beige", "brown", "blue"))
         return name, "tiled", Material("tiles", color, jitter_color((0.6, 0.6, 0.58), rng, 0.2), float(rng.uniform(0.15, 0.45)))
     if choice < 0.78:
@@ -205,7 +213,9 @@ def _shell(plan: RoomPlan, kind: str, rng: np.random.Generator) -> list[ObjectMo
     white = plain(jitter_color((0.93, 0.93, 0.91), rng, 0.03), rng)
     ceiling.quad([[0, 0, h], [w, 0, h], [w, d, h], [0, d, h]], white)
     shell = [ObjectModel("floor", floor, (w, d, 0), color, word), ObjectModel("ceiling", ceiling, (w, d, 0), "white", "")]
-    name, rgb = pick(OBJECT_COLORS, rng, ("white", "white", "beige", "grey", "blue", "green", "yellow", "pink", "orange", "turquoise"))
+    name, rgb = pick(
+        OBJECT_COLORS, rng, ("white", "white", "beige", "grey", "blue", "green", "yellow", "pink", "orange", "turquoise")
+    )
     pale = tuple(0.45 * c + 0.5 for c in rgb)
     base = Material("noise", (pale[0], pale[1], pale[2]), tuple(c * 0.93 for c in pale), float(rng.uniform(0.05, 0.3)))  # type: ignore[arg-type]
     if kind == "bathroom" and rng.random() < 0.7:

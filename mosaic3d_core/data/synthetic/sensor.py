@@ -22,7 +22,7 @@ class SensorModel:
     """Noise levels; the defaults resemble a Kinect v1. Lengths in metres, angles in radians.
 
     Attributes:
-        axial_noise: Depth noise sigma at 1 m beyond the constant part; grows with z^2.
+        axial_noise: Depth noise sigma is this times (0.5 + z^2), z in metres.
         lateral_noise_px: Sigma of the random shift of depth pixels: jagged, bleeding edges.
         quantise: Round depth to the sensor's disparity steps.
         hole_rate: Scale of all hole probabilities; 0 gives a full image.
@@ -85,7 +85,7 @@ def noisy_depth(view: RenderedView, camera: PinholeCamera, model: SensorModel, r
         depth = source[r, c]
     else:
         depth = source.copy()
-    sigma = 0.0008 + model.axial_noise * depth**2
+    sigma = model.axial_noise * (0.5 + depth**2)
     # neighbouring pixels share a correlation window, so their errors do too
     noise = ndimage.uniform_filter(rng.standard_normal((h, w)).astype(np.float32), 3) * 2.2
     depth = depth + noise * sigma
@@ -116,7 +116,9 @@ def _shadow(depth: NDArray[np.float32], camera: PinholeCamera, baseline_m: float
     return (landed > furthest + 1.0) & (depth > 0)
 
 
-def noisy_color(view: RenderedView, gains: NDArray[np.float64], model: SensorModel, rng: np.random.Generator) -> NDArray[np.uint8]:
+def noisy_color(
+    view: RenderedView, gains: NDArray[np.float64], model: SensorModel, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """The colour image (H, W, 3) uint8 with the sequence's channel `gains` (3,) and this frame's exposure and noise."""
     h, w = view.depth.shape
     image = view.color.astype(np.float32) * (gains * np.exp(rng.normal(0, model.exposure))).astype(np.float32)

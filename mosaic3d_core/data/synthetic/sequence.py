@@ -120,7 +120,9 @@ class SyntheticSequence:
         return pose
 
 
-def open_room(seed: int, split: str = "test", kind: str | None = None, sensor: SensorModel | None = None, **options: float) -> SyntheticSequence:
+def open_room(
+    seed: int, split: str = "test", kind: str | None = None, sensor: SensorModel | None = None, **options: float
+) -> SyntheticSequence:
     """Generate room `seed` of a split and the recording of it.
 
     Args:

@@ -11,8 +11,10 @@ from mosaic3d_core.data.synthetic.scene import RoomScene
 
 
 def look_rotation(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
-    """World-from-camera rotation (3, 3) of an optical frame (x right, y down, z forward) that looks along `yaw` (from +x,
-    counter-clockwise) and `pitch` (positive up), rolled about the view axis; radians, world z up."""
+    """World-from-camera rotation (3, 3) of an optical frame: x right, y down, z forward, in a world with z up.
+
+    It looks along `yaw` (from +x, counter-clockwise) and `pitch` (positive up), rolled about the view axis; radians.
+    """
     forward = np.array([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), np.sin(pitch)])
     right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
     down = np.cross(forward, right)
@@ -40,7 +42,11 @@ def handheld_trajectory(scene: RoomScene, frames: int, rng: np.random.Generator,
     sweep = phase + time * turns * 2 * np.pi
     path = _standpoints(scene, cells, sweep, 0.62 + 0.3 * np.sin(time * 11 + phase))
     yaw = sweep + 0.3 * np.sin(time * 17 + phase)
-    pitch = np.interp(time, [0, 0.5, 0.7, 1.0], [-0.48, -0.36, -0.12, 0.16]) + 0.12 * np.sin(time * 23 + phase) + rng.normal(0, 0.01, frames)
+    pitch = (
+        np.interp(time, [0, 0.5, 0.7, 1.0], [-0.48, -0.36, -0.12, 0.16])
+        + 0.12 * np.sin(time * 23 + phase)
+        + rng.normal(0, 0.01, frames)
+    )
     roll = 0.04 * np.sin(time * 13 + phase) + rng.normal(0, 0.006, frames)
     height = rng.uniform(1.25, 1.6) + 0.12 * np.sin(time * 7 + phase)
     poses = np.tile(np.eye(4), (frames, 1, 1))
@@ -51,7 +57,9 @@ def handheld_trajectory(scene: RoomScene, frames: int, rng: np.random.Generator,
     return poses
 
 
-def _standpoints(scene: RoomScene, cells: NDArray[np.float64], yaw: NDArray[np.float64], reach: NDArray[np.float64]) -> NDArray[np.float64]:
+def _standpoints(
+    scene: RoomScene, cells: NDArray[np.float64], yaw: NDArray[np.float64], reach: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Where to stand to look along `yaw` (F,) across the room: behind its middle, on free floor, smoothly connected; (F, 2)."""
     centre = scene.bounds[:, :2].mean(0)
     half = (scene.bounds[1, :2] - scene.bounds[0, :2]) / 2

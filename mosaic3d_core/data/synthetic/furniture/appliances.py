@@ -48,7 +48,13 @@ def make_stove(rng: np.random.Generator) -> ObjectModel:
     for sx in (-1, 1):
         for sy in (-1, 1):
             r = uniform(rng, 0.07, 0.1)
-            mesh.cylinder((sx * w * 0.24, sy * d * 0.23, h), (sx * w * 0.24, sy * d * 0.23, h + 0.015), r, plain((0.14, 0.14, 0.14), rng), segments=16)
+            mesh.cylinder(
+                (sx * w * 0.24, sy * d * 0.23, h),
+                (sx * w * 0.24, sy * d * 0.23, h + 0.015),
+                r,
+                plain((0.14, 0.14, 0.14), rng),
+                segments=16,
+            )
     if rng.random() < 0.5:
         mesh.slab((-w / 2, w / 2), (-d / 2, -d / 2 + 0.04), (h, h + uniform(rng, 0.06, 0.2)), body)
     if rng.random() < 0.4:
@@ -62,10 +68,14 @@ def make_kitchen_counter(rng: np.random.Generator) -> ObjectModel:
     w, d, h = uniform(rng, 1.2, 2.4), uniform(rng, 0.58, 0.64), uniform(rng, 0.86, 0.93)
     color, word, body = carcass_material(rng)
     mesh = Mesh()
-    top = wood(pick(OBJECT_COLORS, rng, ("beige", "brown"))[1], rng) if rng.random() < 0.5 else plain(pick(OBJECT_COLORS, rng, ("grey", "black", "white"))[1], rng)
+    top = (
+        wood(pick(OBJECT_COLORS, rng, ("beige", "brown"))[1], rng)
+        if rng.random() < 0.5
+        else plain(pick(OBJECT_COLORS, rng, ("grey", "black", "white"))[1], rng)
+    )
     mesh.slab((-w / 2, w / 2), (-d / 2, d / 2 - 0.07), (0, 0.1), plain((0.15, 0.14, 0.13), rng))
     mesh.slab((-w / 2, w / 2), (-d / 2, d / 2 - 0.05), (0.1, h - 0.04), body)
-    cols = max(2, int(round(w / 0.55)))
+    cols = max(2, round(w / 0.55))
     fronts(mesh, w, d / 2 - 0.05, 0.12, h - 0.05, cols, 1, body, metal(rng), False)
     # worktop around a sink opening
     sink_w, sink_d, depth = 0.46, 0.36, 0.15
@@ -94,7 +104,9 @@ def make_kitchen_counter(rng: np.random.Generator) -> ObjectModel:
         height = z1
     free = (-w / 2 + 0.05, lo - 0.08) if lo + w / 2 > w / 2 - hi else (hi + 0.08, w / 2 - 0.05)
     surfaces = [(free[0], free[1], -d / 2 + 0.12, d / 2 - 0.12, h)] if free[1] - free[0] > 0.2 else []
-    return ObjectModel("kitchen counter", mesh, (w, d + 0.03, height), color, word, size_word(w, 1.2, 2.4, ("short", "long")), surfaces)
+    return ObjectModel(
+        "kitchen counter", mesh, (w, d + 0.03, height), color, word, size_word(w, 1.2, 2.4, ("short", "long")), surfaces
+    )
 
 
 def _parts(mesh: Mesh) -> list[tuple[np.ndarray, np.ndarray, Material]]:
@@ -115,7 +127,9 @@ def make_washing_machine(rng: np.random.Generator) -> ObjectModel:
     mesh.rounded_box((0, 0, h / 2), (w, d, h), 0.02, body)
     r, z = uniform(rng, 0.17, 0.21), h * 0.48
     mesh.cylinder((0, d / 2 - 0.01, z), (0, d / 2 + 0.035, z), r, metal(rng), r1=r * 0.92, segments=28)
-    mesh.cylinder((0, d / 2 + 0.01, z), (0, d / 2 + 0.042, z), r * 0.72, plain((0.08, 0.09, 0.11), rng, depth_loss=0.15), segments=24)
+    mesh.cylinder(
+        (0, d / 2 + 0.01, z), (0, d / 2 + 0.042, z), r * 0.72, plain((0.08, 0.09, 0.11), rng, depth_loss=0.15), segments=24
+    )
     mesh.slab((-w / 2 + 0.02, w / 2 - 0.02), (d / 2 - 0.005, d / 2 + 0.008), (h - 0.13, h - 0.02), plain((0.75, 0.76, 0.78), rng))
     mesh.cylinder((w * 0.28, d / 2, h - 0.075), (w * 0.28, d / 2 + 0.03, h - 0.075), 0.03, metal(rng), segments=14)
     return ObjectModel("washing machine", mesh, (w, d + 0.05, h), color, "")

@@ -16,13 +16,24 @@ def make_toilet(rng: np.random.Generator) -> ObjectModel:
     mesh = Mesh()
     h, w = uniform(rng, 0.38, 0.43), uniform(rng, 0.35, 0.40)
     y = 0.10
-    profile = [(0.10, 0.0), (0.105, 0.10), (0.12, 0.2), (w / 2, h - 0.08), (w / 2, h), (w / 2 - 0.05, h), (w / 2 - 0.07, h - 0.1), (0.02, h - 0.2)]
+    profile = [
+        (0.10, 0.0),
+        (0.105, 0.10),
+        (0.12, 0.2),
+        (w / 2, h - 0.08),
+        (w / 2, h),
+        (w / 2 - 0.05, h),
+        (w / 2 - 0.07, h - 0.1),
+        (0.02, h - 0.2),
+    ]
     mesh.lathe([(r, z) for r, z in profile], (0, y, 0), white, stretch_y=1.3)
     raised = rng.random() < 0.5
     if raised:
         mesh.box((0, -0.12, h + 0.2), (w - 0.02, 0.03, 0.40), lid)
     else:
-        mesh.lathe([(0.0, h + 0.035), (w / 2 + 0.005, h + 0.03), (w / 2 + 0.005, h), (w / 2 - 0.02, h)], (0, y, 0), lid, stretch_y=1.3)
+        mesh.lathe(
+            [(0.0, h + 0.035), (w / 2 + 0.005, h + 0.03), (w / 2 + 0.005, h), (w / 2 - 0.02, h)], (0, y, 0), lid, stretch_y=1.3
+        )
     mesh.slab((-0.11, 0.11), (-0.30, 0.0), (0, h - 0.06), white)
     top = uniform(rng, 0.74, 0.85)
     mesh.rounded_box((0, -0.25, (h + top) / 2), (uniform(rng, 0.36, 0.44), 0.17, top - h), 0.025, white)

@@ -36,7 +36,9 @@ def make_bed(rng: np.random.Generator) -> ObjectModel:
     mesh.rounded_box((0, d / 2 - cover / 2 + 0.01, top - sag / 2 + 0.02), (w + 0.02, cover, sag + 0.05), 0.035, blanket)
     if rng.random() < 0.75:
         h = uniform(rng, 0.75, 1.2)
-        mesh.rounded_box((0, -d / 2 - 0.03, h / 2), (w + uniform(rng, 0.0, 0.1), 0.06, h), 0.02, frame if rng.random() < 0.6 else blanket)
+        mesh.rounded_box(
+            (0, -d / 2 - 0.03, h / 2), (w + uniform(rng, 0.0, 0.1), 0.06, h), 0.02, frame if rng.random() < 0.6 else blanket
+        )
     surfaces = [(-w / 2 + 0.3, w / 2 - 0.3, -d / 2 + 0.22, -d / 2 + 0.34, top)]
     return ObjectModel("bed", mesh, (w + 0.06, d + 0.1, top + 0.3), color, word, "double" if double else "single", surfaces)
 

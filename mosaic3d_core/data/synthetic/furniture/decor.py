@@ -55,12 +55,18 @@ def make_lamp(rng: np.random.Generator) -> ObjectModel:
     shade = Material("fabric", rgb, jitter_color(rgb, rng), 0.02, glow=0.5)
     mesh = Mesh()
     base = uniform(rng, 0.12, 0.17) if floor else uniform(rng, 0.06, 0.09)
-    shade_h, r = (uniform(rng, 0.22, 0.34), uniform(rng, 0.16, 0.26)) if floor else (uniform(rng, 0.15, 0.24), uniform(rng, 0.10, 0.17))
+    shade_h, r = (
+        (uniform(rng, 0.22, 0.34), uniform(rng, 0.16, 0.26)) if floor else (uniform(rng, 0.15, 0.24), uniform(rng, 0.10, 0.17))
+    )
     mesh.cylinder((0, 0, 0), (0, 0, 0.025), base, stem)
     if floor or rng.random() < 0.5:
         mesh.cylinder((0, 0, 0.02), (0, 0, h - shade_h * 0.5), 0.014, stem, segments=8)
     else:
-        mesh.lathe([(0.05, 0.02), (base, h * 0.22), (0.03, h * 0.5), (0.02, h - shade_h * 0.6)], (0, 0, 0), plain(pick(OBJECT_COLORS, rng)[1], rng))
+        mesh.lathe(
+            [(0.05, 0.02), (base, h * 0.22), (0.03, h * 0.5), (0.02, h - shade_h * 0.6)],
+            (0, 0, 0),
+            plain(pick(OBJECT_COLORS, rng)[1], rng),
+        )
     mesh.lathe([(r, h - shade_h), (r * uniform(rng, 0.55, 1.0), h)], (0, 0, 0), shade)
     return ObjectModel("lamp", mesh, (2 * r, 2 * r, h), color, "", "tall" if floor else "small")
 
@@ -71,7 +77,11 @@ def make_plant(rng: np.random.Generator) -> ObjectModel:
     pot_h, pot_r = uniform(rng, 0.16, 0.32), uniform(rng, 0.10, 0.18)
     _, pot_color = pick(OBJECT_COLORS, rng, ("brown", "white", "grey", "black", "orange", "beige"))
     mesh = Mesh()
-    mesh.lathe([(0.0, 0.0), (pot_r * 0.75, 0.0), (pot_r, pot_h), (pot_r * 0.9, pot_h), (0.0, pot_h - 0.03)], (0, 0, 0), plain(pot_color, rng))
+    mesh.lathe(
+        [(0.0, 0.0), (pot_r * 0.75, 0.0), (pot_r, pot_h), (pot_r * 0.9, pot_h), (0.0, pot_h - 0.03)],
+        (0, 0, 0),
+        plain(pot_color, rng),
+    )
     green = (uniform(rng, 0.10, 0.25), uniform(rng, 0.32, 0.5), uniform(rng, 0.08, 0.18))
     leaf = Material("foliage", green, (green[0] * 1.6, min(green[1] * 1.4, 0.9), green[2] * 1.3), 0.05)
     spread = uniform(rng, 0.22, 0.42)
@@ -81,12 +91,14 @@ def make_plant(rng: np.random.Generator) -> ObjectModel:
             p = rng.normal(0, 1, 3)
             p = p / np.linalg.norm(p) * rng.uniform(0.3, 1.0) * np.array([spread * 0.75, spread * 0.75, (h - pot_h) * 0.38])
             s = uniform(rng, 0.05, 0.11)
-            mesh.ellipsoid(p + [0, 0, (h + pot_h) / 2 + (h - pot_h) * 0.1], (s, s, s * uniform(rng, 0.4, 0.9)), leaf, 8)
+            mesh.ellipsoid([*p, 0, 0, (h + pot_h) / 2 + (h - pot_h) * 0.1], (s, s, s * uniform(rng, 0.4, 0.9)), leaf, 8)
     else:
         for _ in range(int(rng.integers(12, 24))):
             a, reach, rise = uniform(rng, 0, 2 * np.pi), spread * uniform(rng, 0.5, 1.0), (h - pot_h) * uniform(rng, 0.5, 1.0)
             t = np.linspace(0, 1, 7)
-            along = np.stack([np.cos(a) * reach * t**1.5, np.sin(a) * reach * t**1.5, pot_h + rise * np.sin(t * 2.1) / np.sin(1.57)], 1)
+            along = np.stack(
+                [np.cos(a) * reach * t**1.5, np.sin(a) * reach * t**1.5, pot_h + rise * np.sin(t * 2.1) / np.sin(1.57)], 1
+            )
             half = (np.sin(np.pi * (0.08 + 0.9 * t)) * uniform(rng, 0.02, 0.05))[:, None] * np.array([-np.sin(a), np.cos(a), 0.0])
             mesh.sheet(np.stack([along - half, along + half], 1), leaf)
     return ObjectModel("plant", mesh, (2 * spread, 2 * spread, h), "green", "", size_word(h, 0.45, 1.5, ("small", "tall")))

@@ -19,7 +19,7 @@ def _frame_material(rng: np.random.Generator) -> tuple[str, str, Material]:
     return name, "plastic", plain(color, rng)
 
 
-def make_chair(rng: np.random.Generator) -> ObjectModel:
+def make_chair(rng: np.random.Generator) -> ObjectModel:  # noqa: C901 - one branch per style
     """A dining chair: seat, back (solid, slats or hoop), legs (straight, splayed or sled)."""
     w, d = uniform(rng, 0.38, 0.52), uniform(rng, 0.38, 0.52)
     seat, total = uniform(rng, 0.42, 0.50), uniform(rng, 0.76, 1.05)
@@ -54,7 +54,9 @@ def make_chair(rng: np.random.Generator) -> ObjectModel:
         count = int(rng.integers(2, 6))
         for i in range(count):
             if back == 1:
-                mesh.box((0, y_back - 0.02, seat + back_h * (0.3 + 0.65 * i / max(count - 1, 1))), (w - 0.05, 0.02, 0.06), body, lean)
+                mesh.box(
+                    (0, y_back - 0.02, seat + back_h * (0.3 + 0.65 * i / max(count - 1, 1))), (w - 0.05, 0.02, 0.06), body, lean
+                )
             else:
                 x = (i + 0.5) / count * (w - 0.08) - (w - 0.08) / 2
                 mesh.box((x, y_back - 0.02, seat + back_h / 2), (0.025, 0.02, back_h), body, lean)
@@ -83,7 +85,9 @@ def make_office_chair(rng: np.random.Generator) -> ObjectModel:
     mesh.box((0, -0.25, seat + 0.08), (0.08, 0.03, 0.24), frame)
     if rng.random() < 0.75:
         for sx in (-1, 1):
-            mesh.slab((sx * (w / 2 + 0.03) - 0.025, sx * (w / 2 + 0.03) + 0.025), (-0.15, 0.12), (seat + 0.18, seat + 0.215), frame)
+            mesh.slab(
+                (sx * (w / 2 + 0.03) - 0.025, sx * (w / 2 + 0.03) + 0.025), (-0.15, 0.12), (seat + 0.18, seat + 0.215), frame
+            )
             mesh.box((sx * (w / 2 + 0.03), -0.02, seat + 0.08), (0.03, 0.06, 0.22), frame)
     return ObjectModel("office chair", mesh, (0.62, 0.62, seat + 0.14 + back_h), name, "")
 
@@ -107,7 +111,13 @@ def make_stool(rng: np.random.Generator) -> ObjectModel:
         ring = height * 0.35
         for k in range(n):
             a, b = 2 * np.pi * (k + 0.5) / n, 2 * np.pi * (k + 1.5) / n
-            mesh.cylinder((np.cos(a) * r * 0.92, np.sin(a) * r * 0.92, ring), (np.cos(b) * r * 0.92, np.sin(b) * r * 0.92, ring), 0.01, legs, segments=6)
+            mesh.cylinder(
+                (np.cos(a) * r * 0.92, np.sin(a) * r * 0.92, ring),
+                (np.cos(b) * r * 0.92, np.sin(b) * r * 0.92, ring),
+                0.01,
+                legs,
+                segments=6,
+            )
     if rng.random() < 0.7:
         mesh.cylinder((0, 0, height - 0.04), (0, 0, height), r, body)
     else:

@@ -18,7 +18,18 @@ def carcass_material(rng: np.random.Generator) -> tuple[str, str, Material]:
     return name, "", plain(color, rng)
 
 
-def fronts(mesh: Mesh, w: float, y: float, z0: float, z1: float, cols: int, rows: int, material: Material, handle: Material, drawers: bool) -> None:
+def fronts(
+    mesh: Mesh,
+    w: float,
+    y: float,
+    z0: float,
+    z1: float,
+    cols: int,
+    rows: int,
+    material: Material,
+    handle: Material,
+    drawers: bool,
+) -> None:
     """A grid of door or drawer fronts that stand 2 cm proud of the plane y, with handles."""
     cw, ch = w / cols, (z1 - z0) / rows
     for i in range(cols):
@@ -51,7 +62,12 @@ def _books(mesh: Mesh, rng: np.random.Generator, x0: float, x1: float, depth: fl
         if x + t > x1:
             break
         lean = rotation_z(0.0)
-        mesh.box((x + t / 2, depth / 2 - uniform(rng, 0.09, 0.13), z + h / 2), (t - 0.002, uniform(rng, 0.12, 0.18), h), plain(color, rng), lean)
+        mesh.box(
+            (x + t / 2, depth / 2 - uniform(rng, 0.09, 0.13), z + h / 2),
+            (t - 0.002, uniform(rng, 0.12, 0.18), h),
+            plain(color, rng),
+            lean,
+        )
         x += t
 
 
@@ -65,7 +81,7 @@ def make_bookshelf(rng: np.random.Generator) -> ObjectModel:
         mesh.slab((sx * (w / 2) - t * (sx > 0), sx * (w / 2) + t * (sx < 0)), (-d / 2, d / 2), (0, h), body)
     if rng.random() < 0.8:
         mesh.slab((-w / 2, w / 2), (-d / 2, -d / 2 + 0.01), (0, h), body)
-    levels = max(3, int(round(h / uniform(rng, 0.30, 0.40))))
+    levels = max(3, round(h / uniform(rng, 0.30, 0.40)))
     zs = np.linspace(0.06, h - t, levels + 1)
     for i, z in enumerate(zs):
         mesh.slab((-w / 2 + t, w / 2 - t), (-d / 2, d / 2), (z - t / 2, z + t / 2), body)
@@ -88,15 +104,29 @@ def make_cabinet(rng: np.random.Generator) -> ObjectModel:
     if foot > 0.06:
         for sx in (-1, 1):
             for sy in (-1, 1):
-                mesh.cylinder((sx * (w / 2 - 0.05), sy * (d / 2 - 0.07), 0), (sx * (w / 2 - 0.05), sy * (d / 2 - 0.07), foot), 0.02, metal(rng), segments=8)
+                mesh.cylinder(
+                    (sx * (w / 2 - 0.05), sy * (d / 2 - 0.07), 0),
+                    (sx * (w / 2 - 0.05), sy * (d / 2 - 0.07), foot),
+                    0.02,
+                    metal(rng),
+                    segments=8,
+                )
     else:
         mesh.slab((-w / 2 + 0.02, w / 2 - 0.02), (-d / 2, d / 2 - 0.05), (0, foot + 0.001), body)
     mesh.slab((-w / 2 - 0.01, w / 2 + 0.01), (-d / 2, d / 2), (h - 0.025, h), body)
     drawers = rng.random() < 0.4
     rows = int(rng.integers(2, 5)) if drawers else 1
-    cols = max(1, int(round(w / uniform(rng, 0.4, 0.6))))
+    cols = max(1, round(w / uniform(rng, 0.4, 0.6)))
     fronts(mesh, w, d / 2 - 0.02, foot + 0.01, h - 0.03, cols, rows, front, metal(rng), drawers)
-    return ObjectModel("cabinet", mesh, (w + 0.02, d + 0.03, h), color, word, size_word(w, 0.7, 1.7), [(-w * 0.45, w * 0.45, -d * 0.4, d * 0.35, h)])
+    return ObjectModel(
+        "cabinet",
+        mesh,
+        (w + 0.02, d + 0.03, h),
+        color,
+        word,
+        size_word(w, 0.7, 1.7),
+        [(-w * 0.45, w * 0.45, -d * 0.4, d * 0.35, h)],
+    )
 
 
 def make_wardrobe(rng: np.random.Generator) -> ObjectModel:
@@ -107,7 +137,7 @@ def make_wardrobe(rng: np.random.Generator) -> ObjectModel:
     mesh.slab((-w / 2, w / 2), (-d / 2, d / 2 - 0.02), (0, h), body)
     handle = metal(rng) if rng.random() < 0.7 else plain((0.1, 0.1, 0.1), rng)
     split = uniform(rng, 0.2, 0.35) * h if rng.random() < 0.3 else 0.06
-    cols = max(2, int(round(w / 0.5)))
+    cols = max(2, round(w / 0.5))
     if split > 0.1:
         fronts(mesh, w, d / 2 - 0.02, 0.05, split, max(1, cols // 2), 1, body, handle, True)
     fronts(mesh, w, d / 2 - 0.02, split, h - 0.03, cols, 1, body, handle, False)

@@ -27,7 +27,7 @@ def _table(rng: np.random.Generator, w: float, d: float, height: float, round_: 
     else:
         mesh.slab((-w / 2, w / 2), (-d / 2, d / 2), (height - thick, height), top)
     style = rng.random()
-    if round_ and style < 0.6 or style < 0.12:
+    if (round_ and style < 0.6) or style < 0.12:
         mesh.lathe([(0.0, 0.0), (0.3 * w, 0.0), (0.28 * w, 0.03), (0.05, 0.06), (0.045, height - thick)], (0, 0, 0), legs)
     elif style < 0.3:  # two panels or trestles
         for sx in (-1, 1):
@@ -39,7 +39,12 @@ def _table(rng: np.random.Generator, w: float, d: float, height: float, round_: 
         if rng.random() < 0.5 and not round_:
             apron = uniform(rng, 0.05, 0.10)
             for sy in (-1, 1):
-                mesh.slab((-w / 2 + inset, w / 2 - inset), (sy * (d / 2 - inset) - 0.01, sy * (d / 2 - inset) + 0.01), (height - thick - apron, height - thick), top)
+                mesh.slab(
+                    (-w / 2 + inset, w / 2 - inset),
+                    (sy * (d / 2 - inset) - 0.01, sy * (d / 2 - inset) + 0.01),
+                    (height - thick - apron, height - thick),
+                    top,
+                )
     return mesh, color, word
 
 
@@ -65,7 +70,9 @@ def make_coffee_table(rng: np.random.Generator) -> ObjectModel:
     if not round_ and rng.random() < 0.4:
         mesh.slab((-w / 2 + 0.05, w / 2 - 0.05), (-d / 2 + 0.05, d / 2 - 0.05), (h * 0.35, h * 0.35 + 0.02), mesh.materials[0])
     k = 0.33 if round_ else 0.42
-    return ObjectModel("coffee table", mesh, (w, d, h), color, word, "round" if round_ else "low", [(-w * k, w * k, -d * k, d * k, h)])
+    return ObjectModel(
+        "coffee table", mesh, (w, d, h), color, word, "round" if round_ else "low", [(-w * k, w * k, -d * k, d * k, h)]
+    )
 
 
 def make_desk(rng: np.random.Generator) -> ObjectModel:
@@ -93,7 +100,11 @@ def make_desk(rng: np.random.Generator) -> ObjectModel:
                 mesh.cylinder((x1, sy * (d / 2 - 0.06), 0), (x1, sy * (d / 2 - 0.06), h - 0.03), 0.022, legs, segments=10)
     else:
         for sx in (-1, 1):
-            mesh.slab((sx * (w / 2 - 0.04) - 0.02, sx * (w / 2 - 0.04) + 0.02), (-d / 2 + 0.03, d / 2 - 0.03), (0, h - 0.03), legs)
+            mesh.slab(
+                (sx * (w / 2 - 0.04) - 0.02, sx * (w / 2 - 0.04) + 0.02), (-d / 2 + 0.03, d / 2 - 0.03), (0, h - 0.03), legs
+            )
     if rng.random() < 0.7:
         mesh.slab((-w / 2 + 0.05, w / 2 - 0.05), (-d / 2 + 0.02, -d / 2 + 0.04), (h * 0.45, h - 0.03), top)
-    return ObjectModel("desk", mesh, (w, d, h), color, word, size_word(w, 1.0, 1.7), [(-w * 0.45, w * 0.45, -d * 0.45, d * 0.3, h)])
+    return ObjectModel(
+        "desk", mesh, (w, d, h), color, word, size_word(w, 1.0, 1.7), [(-w * 0.45, w * 0.45, -d * 0.45, d * 0.3, h)]
+    )
