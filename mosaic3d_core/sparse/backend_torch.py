@@ -45,14 +45,19 @@ class Finish:
             out.relu_()
 
 
-def _words(rows: Tensor) -> np.ndarray:
-    """The rows as the widest integers that divide them: numba lacks bfloat16 and copies wide words faster."""
-    size = rows.shape[1] * rows.element_size()
-    if rows.element_size() == 8 or size % 8 == 0:
-        return rows.view(torch.int64).numpy()
-    if rows.element_size() == 4 or size % 4 == 0:
-        return rows.view(torch.int32).numpy()
-    return rows.view(torch.int16).numpy()
+def _words(rows: Tensor, block: int) -> np.ndarray:
+    """Rows (N, K * block) as the widest integers that divide a block: numba lacks bfloat16.
+
+    The arrays of one copy must be seen in the same words, so ``block`` is the width copied at a time.
+    """
+    size = block * rows.element_size()
+    width = next(width for width in (8, 4, 2) if size % width == 0)
+    return rows.view({8: torch.int64, 4: torch.int32, 2: torch.int16}[width]).numpy()
+
+
+def _aligned(rows: Tensor) -> Tensor:
+    """The rows, copied where they start at an odd place of a larger tensor and so cannot be seen as words."""
+    return rows.clone() if rows.storage_offset() * rows.element_size() % 8 else rows
 
 
 def _chunk_rows(rows: int, width: int, tensor: Tensor) -> int:
@@ -111,11 +116,11 @@ def gather_product(
             _product(columns, flat, out[start : start + chunk], start, finish)
             outer.add(columns, start)
         return out, outer.total(taps)
-    words, numbers = _words(source), table.numpy()
+    words, numbers = _words(_aligned(source), channels), table.numpy()
 
     def work(start: int, stop: int) -> None:
         columns = parallel.scratch("columns", stop - start, taps * channels, source.dtype)
-        kernel_map_cpu.gather_rows(words, numbers, start, _words(columns))
+        kernel_map_cpu.gather_rows(words, numbers, start, _words(columns, channels))
         _product(columns, flat, out[start:stop], start, finish)
         outer.add(columns, start)
 
@@ -134,11 +139,11 @@ def gather_outer(source: Tensor, table: Tensor, other: Tensor) -> Tensor:
         for start in range(0, rows, chunk):
             outer.add(_gather_cuda(padded, table[start : start + chunk]), start)
     else:
-        words, numbers = _words(source), table.numpy()
+        words, numbers = _words(_aligned(source), channels), table.numpy()
 
         def work(start: int, stop: int) -> None:
             columns = parallel.scratch("columns", stop - start, taps * channels, source.dtype)
-            kernel_map_cpu.gather_rows(words, numbers, start, _words(columns))
+            kernel_map_cpu.gather_rows(words, numbers, start, _words(columns, channels))
             outer.add(columns, start)
 
         parallel.for_each_chunk(rows, chunk, work)
@@ -147,9 +152,7 @@ def gather_outer(source: Tensor, table: Tensor, other: Tensor) -> Tensor:
     return total
 
 
-def scatter_product(
-    source: Tensor, table: Tensor, weight: Tensor, out_rows: int, finish: Finish | None = None
-) -> Tensor:
+def scatter_product(source: Tensor, table: Tensor, weight: Tensor, out_rows: int, finish: Finish | None = None) -> Tensor:
     """out[table[i, k]] = source[i] @ weight[k]; every row of out must occur exactly once in the table.
 
     Args:
@@ -176,14 +179,14 @@ def scatter_product(
             kept = torch.nonzero(targets >= 0).squeeze(1)
             out[targets[kept].long()] = blocks[kept]
         return out
-    numbers, destination = table.numpy(), _words(out)
+    numbers, destination = table.numpy(), _words(out, width)
 
     def work(start: int, stop: int) -> None:
         blocks = parallel.scratch("columns", stop - start, taps * width, source.dtype)
         torch.mm(source[start:stop], flat, out=blocks)
         if finish is not None:
             finish.apply(blocks.view(-1, width), 0)
-        kernel_map_cpu.scatter_rows(_words(blocks), numbers, start, destination)
+        kernel_map_cpu.scatter_rows(_words(blocks, width), numbers, start, destination)
 
     parallel.for_each_chunk(rows, chunk, work)
     return out

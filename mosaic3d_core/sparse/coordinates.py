@@ -116,9 +116,7 @@ def _keys_torch(indices: Tensor) -> tuple[Tensor, tuple[int, int, int], list[int
 
 def _check_unique(repeats: int) -> None:
     if repeats:
-        raise ValueError(
-            f"{repeats} cells occur more than once; pool each voxel first, as build_encoder_input does"
-        )
+        raise ValueError(f"{repeats} cells occur more than once; pool each voxel first, as build_encoder_input does")
 
 
 def _build_neighbours(indices: Tensor) -> Tensor:

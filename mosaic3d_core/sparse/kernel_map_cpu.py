@@ -12,9 +12,7 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def neighbour_table(
-    keys: np.ndarray, rows: np.ndarray, stride_x: int, stride_y: int, table: np.ndarray
-) -> None:
+def neighbour_table(keys: np.ndarray, rows: np.ndarray, stride_x: int, stride_y: int, table: np.ndarray) -> None:
     """Fill the 3^3 neighbour table of a coordinate set.
 
     The keys are sorted by (batch, x, y, z), so the three z-neighbours of a voxel under one (dx, dy) are

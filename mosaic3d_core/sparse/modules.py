@@ -33,9 +33,7 @@ class _Conv(nn.Module):
 
     def _check(self, x: SparseTensor) -> Tensor:
         if x.features.shape[1] != self.in_channels:
-            raise ValueError(
-                f"{type(self).__name__} expects {self.in_channels} channels, got {x.features.shape[1]}"
-            )
+            raise ValueError(f"{type(self).__name__} expects {self.in_channels} channels, got {x.features.shape[1]}")
         return x.features
 
     def _add_bias(self, features: Tensor) -> Tensor:
@@ -112,9 +110,7 @@ class SparseInverseConv3d(_Conv):
         features = self._check(x)
         fine = x.coordinates.fine
         if fine is None:
-            raise ValueError(
-                "SparseInverseConv3d needs a tensor that a SparseConv3d made: this one has no finer level"
-            )
+            raise ValueError("SparseInverseConv3d needs a tensor that a SparseConv3d made: this one has no finer level")
         out = functional.inverse_conv(features, self.weight, fine.children(), len(fine))
         return SparseTensor(self._add_bias(out), fine)
 
@@ -125,9 +121,7 @@ class SparseInverseConv3d(_Conv):
     @staticmethod
     def _fine(x: SparseTensor) -> CoordinateSet:
         if x.coordinates.fine is None:
-            raise ValueError(
-                "SparseInverseConv3d needs a tensor that a SparseConv3d made: this one has no finer level"
-            )
+            raise ValueError("SparseInverseConv3d needs a tensor that a SparseConv3d made: this one has no finer level")
         return x.coordinates.fine
 
 

@@ -40,9 +40,9 @@ def _get_pool(kind: str, workers: int) -> ThreadPoolExecutor:
             barrier = threading.Barrier(workers)
 
             def start() -> None:
-                # One shared operation first. It settles this thread's number of threads, which the first operation
-                # would otherwise set back to the default; and GNU OpenMP, knowing of more threads than cores, stops
-                # spinning at barriers: beside busy processes that cost 4 ms per operation and made training 5x slower.
+                # One shared operation first. It settles this thread's number of threads, which would
+                # otherwise go back to the default; and GNU OpenMP, knowing of more threads than cores, stops
+                # spinning at barriers: beside busy processes that cost 4 ms per operation.
                 torch.ones(1 << 20).exp_()
                 torch.set_num_threads(1)  # holds for the calling thread
                 barrier.wait()
@@ -50,9 +50,7 @@ def _get_pool(kind: str, workers: int) -> ThreadPoolExecutor:
             pool = ThreadPoolExecutor(workers, thread_name_prefix=f"mosaic3d-{kind}", initializer=start)
             for future in [pool.submit(barrier.wait) for _ in range(workers)]:
                 future.result()
-            torch.set_num_threads(
-                threads
-            )  # torch takes the last value set as default of threads still to come
+            torch.set_num_threads(threads)  # torch takes the last value set as default of threads still to come
             _pools[kind, workers] = pool
         return _pools[kind, workers]
 

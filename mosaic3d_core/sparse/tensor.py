@@ -26,9 +26,7 @@ class SparseTensor:
             found = features.dtype if isinstance(features, Tensor) else type(features).__name__
             raise TypeError(f"features must be a floating-point tensor (N, C), got {found}")
         if features.ndim != 2 or len(features) != len(self.coordinates):
-            raise ValueError(
-                f"features must have shape ({len(self.coordinates)}, C), got {tuple(features.shape)}"
-            )
+            raise ValueError(f"features must have shape ({len(self.coordinates)}, C), got {tuple(features.shape)}")
         if features.device != self.coordinates.device:
             raise ValueError(f"features are on {features.device} but indices on {self.coordinates.device}")
         self.features = features
