@@ -102,9 +102,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> LoadedCheckpoint:
     """
     file = Path(path)
     if not file.is_file():
-        raise CheckpointError(
-            f"checkpoint {file} does not exist; give the path of a .safetensors or .ckpt file"
-        )
+        raise CheckpointError(f"checkpoint {file} does not exist; give the path of a .safetensors or .ckpt file")
     try:
         with file.open("rb") as stream:
             head = stream.read(16)
@@ -146,20 +144,16 @@ def _read_torch(file: Path) -> dict[str, Tensor]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"checkpoint {file} holds pickled objects other than tensors and refused, as loading could run "
+            f"checkpoint {file} holds pickled objects other than tensors and was refused, as loading could run "
             "code; save its state_dict alone, or convert it to safetensors"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"checkpoint {file} cannot be read ({first}); it may be cut short: copy it again"
-        ) from error
+        raise CheckpointError(f"checkpoint {file} cannot be read ({first}); it may be cut short: copy it again") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(
-            f"checkpoint {file} has no state_dict of tensors; is it a checkpoint of an encoder?"
-        )
+        raise CheckpointError(f"checkpoint {file} has no state_dict of tensors; is it a checkpoint of an encoder?")
     scale = {name: value for name, value in content.items() if name == "caption_loss.logit_scale"}
     prefixed = {name[4:]: value for name, value in content.items() if name.startswith("net.")}
     return {**(prefixed or dict(content)), **scale}
@@ -173,9 +167,7 @@ def _official_scale(state: Mapping[str, Tensor]) -> float:
 
 def _parse_header(header: Mapping[str, str], file: Path) -> tuple[SparseUNetConfig, dict[str, Any]]:
     if header.get("version") != _VERSION:
-        raise CheckpointError(
-            f"checkpoint {file} has format {header.get('version')}, not {_VERSION}; update this program"
-        )
+        raise CheckpointError(f"checkpoint {file} has format {header.get('version')}, not {_VERSION}; update this program")
     try:
         config = SparseUNetConfig.from_dict(json.loads(header["architecture"]))
         metadata = json.loads(header["metadata"])
@@ -202,7 +194,5 @@ def _check_metadata(values: dict[str, Any], config: SparseUNetConfig, name: str)
             f"but its first layer takes {config.in_channels}"
         )
     if not all(math.isfinite(size) and size > 0.0 for size in sizes):
-        raise CheckpointError(
-            f"voxel_size_m and logit_scale of checkpoint {name} must be positive, got {sizes}"
-        )
+        raise CheckpointError(f"voxel_size_m and logit_scale of checkpoint {name} must be positive, got {sizes}")
     return values

@@ -44,9 +44,7 @@ class SparseUNetConfig:
         for field in ("channels", "blocks"):
             values = getattr(self, field)
             if len(values) != 2 * _STAGES or min(values) < 1:
-                raise ValueError(
-                    f"{field} must be 8 positive numbers (4 encoder stages, 4 decoder stages), got {values}"
-                )
+                raise ValueError(f"{field} must be 8 positive numbers (4 encoder stages, 4 decoder stages), got {values}")
         for field in ("in_channels", "out_channels", "base"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")

@@ -76,16 +76,12 @@ def estimate_floor_height(centroids: np.ndarray, normals: np.ndarray, up: np.nda
     if len(candidates) < max(8, 0.01 * len(heights)):
         return percentile
     counts = np.bincount(((candidates - start) / _FLOOR_BIN_M).astype(np.int64)).astype(np.float64)
-    support = np.convolve(
-        counts, (0.5, 1.0, 0.5), mode="same"
-    )  # a noisy level spreads over neighbouring bins
+    support = np.convolve(counts, (0.5, 1.0, 0.5), mode="same")  # a noisy level spreads over neighbouring bins
     best = start + (int(np.argmax(support)) + 0.5) * _FLOOR_BIN_M
     return float(np.median(candidates[np.abs(candidates - best) <= 1.5 * _FLOOR_BIN_M]))
 
 
-def build_encoder_input(
-    snapshot: MapSnapshot, voxel_size_m: float, channels: tuple[str, ...]
-) -> EncoderInput:
+def build_encoder_input(snapshot: MapSnapshot, voxel_size_m: float, channels: tuple[str, ...]) -> EncoderInput:
     """Pool the map to the encoder's grid and make its input features.
 
     Every cell holds the weighted mean over its map voxels. The grid stays anchored at the world origin; if
@@ -108,9 +104,7 @@ def build_encoder_input(
     if not (np.isfinite(voxel_size_m) and voxel_size_m > 0.0):
         raise ValueError(f"voxel_size_m must be a positive number of metres, got {voxel_size_m}")
     if len(snapshot.indices) == 0:
-        return EncoderInput(
-            np.empty((0, 3), np.int32), np.empty((0, count), np.float32), np.empty(0, np.int64), 0.0
-        )
+        return EncoderInput(np.empty((0, 3), np.int32), np.empty((0, count), np.float32), np.empty(0, np.int64), 0.0)
     up = np.asarray(snapshot.up, np.float64)
     up = up / np.linalg.norm(up)
     cells = _cells(snapshot, voxel_size_m, up)
@@ -145,9 +139,7 @@ def _cells(snapshot: MapSnapshot, voxel_size_m: float, up: np.ndarray) -> np.nda
     if up[2] >= _SAME_UP:
         ratio = voxel_size_m / snapshot.voxel_size_m
         if abs(ratio - round(ratio)) < 1e-6 and ratio >= 1.0:
-            return np.floor_divide(
-                snapshot.indices, np.int32(round(ratio))
-            )  # exact: no rounding at cell borders
+            return np.floor_divide(snapshot.indices, np.int32(round(ratio)))  # exact: no rounding at cell borders
         positions = np.asarray(snapshot.centroids, np.float64)
     else:
         positions = np.asarray(snapshot.centroids, np.float64) @ _rotation_to_z(up).T
@@ -168,9 +160,7 @@ def _group(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     lowest = cells.min(axis=0).astype(np.int64)
     extent = cells.max(axis=0).astype(np.int64) - lowest + 1
     if float(extent[0]) * float(extent[1]) * float(extent[2]) >= 2.0**62:
-        raise ValueError(
-            f"the map spans {extent.tolist()} encoder voxels, too many to number; check it for outliers"
-        )
+        raise ValueError(f"the map spans {extent.tolist()} encoder voxels, too many to number; check it for outliers")
     keys = (cells[:, 0] - lowest[0]) * (extent[1] * extent[2])
     keys += (cells[:, 1] - lowest[1]) * extent[2]
     keys += cells[:, 2] - lowest[2]

@@ -36,9 +36,7 @@ class FoldedHead:
         if self.bias is not None:
             object.__setattr__(self, "bias", np.ascontiguousarray(self.bias, np.float32))
             if self.bias.shape != self.weight.shape[:1]:
-                raise ValueError(
-                    f"the head bias must have shape {self.weight.shape[:1]}, got {self.bias.shape}"
-                )
+                raise ValueError(f"the head bias must have shape {self.weight.shape[:1]}, got {self.bias.shape}")
 
     @property
     def text_dim(self) -> int:
@@ -81,9 +79,7 @@ class FoldedHead:
         squares = np.einsum("nc,nc->n", features @ gram.astype(np.float32), features)
         if self.bias is not None:
             bias = self.bias.astype(np.float64)
-            squares = (
-                squares + features @ (2.0 * (weight.T @ bias)).astype(np.float32) + np.float32(bias @ bias)
-            )
+            squares = squares + features @ (2.0 * (weight.T @ bias)).astype(np.float32) + np.float32(bias @ bias)
         return np.sqrt(np.maximum(squares, _SMALLEST_NORM**2)).astype(np.float32)
 
     def cosine(self, features: np.ndarray, norms: np.ndarray, text: np.ndarray) -> np.ndarray:

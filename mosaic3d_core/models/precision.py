@@ -66,7 +66,5 @@ def choose_device(device: torch.device | str) -> torch.device:
     except RuntimeError as error:
         raise ValueError(f'unknown device "{device}"; choose auto, cpu, cuda or cuda:N') from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            'device "cuda" was asked for but torch finds no CUDA GPU; choose cpu, or install torch for CUDA'
-        )
+        raise ValueError('device "cuda" was asked for but torch finds no CUDA GPU; choose cpu, or install torch for CUDA')
     return chosen

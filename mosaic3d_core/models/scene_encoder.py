@@ -161,9 +161,7 @@ class SceneEncoder:
         cells = np.zeros((len(inputs.indices), 4), np.int32)
         cells[:, 1:] = inputs.indices
         with torch.inference_mode():
-            tensor = SparseTensor(
-                torch.from_numpy(inputs.features).to(self.device), torch.from_numpy(cells).to(self.device)
-            )
+            tensor = SparseTensor(torch.from_numpy(inputs.features).to(self.device), torch.from_numpy(cells).to(self.device))
             return self._model(tensor).cpu().numpy()
 
 

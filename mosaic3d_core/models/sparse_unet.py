@@ -69,9 +69,7 @@ class BasicBlock(nn.Module):
 def _stage(in_channels: int, out_channels: int, blocks: int, momentum: float) -> nn.Sequential:
     stage = nn.Sequential()
     for i in range(blocks):
-        stage.add_module(
-            f"block{i}", BasicBlock(in_channels if i == 0 else out_channels, out_channels, momentum)
-        )
+        stage.add_module(f"block{i}", BasicBlock(in_channels if i == 0 else out_channels, out_channels, momentum))
     return stage
 
 
@@ -90,9 +88,7 @@ class SparseUNet(nn.Module):
         self.config = config
         self.compute_dtype = compute_dtype
         widths, blocks, momentum = config.channels, config.blocks, config.momentum
-        self.conv_input = ConvNorm(
-            SubMConv3d(config.in_channels, config.base), _batch_norm(config.base, momentum)
-        )
+        self.conv_input = ConvNorm(SubMConv3d(config.in_channels, config.base), _batch_norm(config.base, momentum))
         self.down, self.enc, self.up, self.dec = (nn.ModuleList() for _ in range(4))
         skips = [config.base, *widths[:3]]
         for stage in range(4):
@@ -111,9 +107,7 @@ class SparseUNet(nn.Module):
     def _init_kaiming(self) -> None:
         for module in self.modules():
             if isinstance(module, SubMConv3d | SparseConv3d | SparseInverseConv3d | PointwiseLinear):
-                taps = {SubMConv3d: 10, SparseConv3d: 4}.get(
-                    type(module), 1
-                )  # occupied taps on typical surfaces
+                taps = {SubMConv3d: 10, SparseConv3d: 4}.get(type(module), 1)  # occupied taps on typical surfaces
                 nn.init.trunc_normal_(module.weight, std=math.sqrt(2.0 / (taps * module.in_channels)))
 
     def forward(self, x: SparseTensor, head: bool = False) -> Tensor:

@@ -56,8 +56,9 @@ def _words(rows: Tensor, block: int) -> np.ndarray:
 
 
 def _aligned(rows: Tensor) -> Tensor:
-    """The rows, copied where they start at an odd place of a larger tensor and so cannot be seen as words."""
-    return rows.clone() if rows.storage_offset() * rows.element_size() % 8 else rows
+    """The rows, copied where they cannot be seen as words: at an odd place of a larger tensor, or empty (stride 0)."""
+    odd = rows.numel() == 0 or rows.storage_offset() * rows.element_size() % 8 != 0
+    return rows.clone(memory_format=torch.contiguous_format) if odd else rows
 
 
 def _chunk_rows(rows: int, width: int, tensor: Tensor) -> int:

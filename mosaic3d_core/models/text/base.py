@@ -47,9 +47,7 @@ def check_text_encoder(checkpoint: Any, encoder: TextEncoder) -> None:
     if base_name(wanted) == base_name(encoder.name):
         return
     hint = _INSTALL.get(wanted.split(":")[0], 'set text_encoder to "{name}"').format(name=wanted)
-    raise CheckpointError(
-        f'the checkpoint is aligned with text encoder "{wanted}" but "{encoder.name}" is in use; {hint}'
-    )
+    raise CheckpointError(f'the checkpoint is aligned with text encoder "{wanted}" but "{encoder.name}" is in use; {hint}')
 
 
 def base_name(name: str) -> str:

@@ -37,13 +37,9 @@ class BertEncoder:
             self.max_tokens = int(config["max_position_embeddings"])
             self._eps = float(config["layer_norm_eps"])
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise CheckpointError(
-                f"the text model in {folder} cannot be read ({error}); install it again"
-            ) from error
+            raise CheckpointError(f"the text model in {folder} cannot be read ({error}); install it again") from error
         if config.get("hidden_act") != "gelu" or config.get("model_type") != "bert":
-            raise CheckpointError(
-                f"the text model in {folder} is not a BERT model with GELU; install it again"
-            )
+            raise CheckpointError(f"the text model in {folder} is not a BERT model with GELU; install it again")
         self._state = {name: tensor.float() for name, tensor in state.items()}
 
     def __call__(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -61,15 +57,11 @@ class BertEncoder:
     def _layer(self, hidden: Tensor, visible: Tensor, at: str) -> Tensor:
         batch, length, width = hidden.shape
         query, key, value = (
-            self._linear(hidden, f"{at}.attention.self.{name}")
-            .view(batch, length, self.heads, -1)
-            .transpose(1, 2)
+            self._linear(hidden, f"{at}.attention.self.{name}").view(batch, length, self.heads, -1).transpose(1, 2)
             for name in ("query", "key", "value")
         )
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-        mixed = self._linear(
-            mixed.transpose(1, 2).reshape(batch, length, width), f"{at}.attention.output.dense"
-        )
+        mixed = self._linear(mixed.transpose(1, 2).reshape(batch, length, width), f"{at}.attention.output.dense")
         hidden = self._norm(hidden + mixed, f"{at}.attention.output.LayerNorm")
         wide = functional.gelu(self._linear(hidden, f"{at}.intermediate.dense"))
         return self._norm(hidden + self._linear(wide, f"{at}.output.dense"), f"{at}.output.LayerNorm")

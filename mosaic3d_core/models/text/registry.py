@@ -36,6 +36,4 @@ def get_text_encoder(
             return OpenClipEncoder(rest)
 
         return CachedTextEncoder(name, make, None, capacity, cache_dir)  # type: ignore[arg-type]
-    raise CheckpointError(
-        f'unknown text encoder "{name}"; choose minilm, open_clip:NAME or open_clip:NAME:PATH'
-    )
+    raise CheckpointError(f'unknown text encoder "{name}"; choose minilm, open_clip:NAME or open_clip:NAME:PATH')

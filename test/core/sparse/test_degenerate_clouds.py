@@ -91,3 +91,14 @@ def test_wrong_width_and_missing_finer_level_are_refused():
         SubMConv3d(3, 4)(x)
     with pytest.raises(ValueError, match="needs a tensor that a SparseConv3d made"):
         SparseInverseConv3d(2, 4)(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_inside_a_larger_tensor_are_read_from_their_place(dtype):
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(-4, 4, (100, 3), generator=generator).unique(dim=0).int()
+    rows = torch.cat([torch.zeros(len(rows), 1, dtype=torch.int32), rows], 1)
+    larger = torch.randn(len(rows) * 4 + 1, generator=generator).to(dtype)
+    view = larger[1:].view(-1, 4)
+    layer = SubMConv3d(4, 3)
+    assert torch.equal(layer(SparseTensor(view, rows)).features, layer(SparseTensor(view.clone(), rows)).features)
