@@ -34,10 +34,7 @@ class OrientedBox:
             object.__setattr__(self, name, value)
         if (self.size < 0).any():
             raise ValueError(f"box size must not be negative, got {self.size}")
-        if (
-            np.abs(self.rotation.T @ self.rotation - np.eye(3)).max() > 1e-3
-            or np.linalg.det(self.rotation) < 0
-        ):
+        if np.abs(self.rotation.T @ self.rotation - np.eye(3)).max() > 1e-3 or np.linalg.det(self.rotation) < 0:
             raise ValueError("box rotation must be a rotation matrix (orthonormal, determinant +1)")
 
     @property
@@ -80,9 +77,7 @@ def ground_basis(up: np.ndarray) -> np.ndarray:
     return np.stack([first, np.cross(up, first), up], axis=1)
 
 
-def fit_upright_box(
-    points: np.ndarray, up: np.ndarray, voxel_size_m: float, *, trim: float = 0.01
-) -> OrientedBox:
+def fit_upright_box(points: np.ndarray, up: np.ndarray, voxel_size_m: float, *, trim: float = 0.01) -> OrientedBox:
     """Smallest upright box around an object's voxels, robust against a few stray ones.
 
     The heading is that of the minimum-area rectangle around the convex hull in the ground plane. A voxel that
@@ -191,9 +186,7 @@ def intersection_volume(a: OrientedBox, b: OrientedBox) -> float:
     """Volume two upright boxes share, cubic metres; ValueError unless upright about the same axis."""
     up = a.rotation[:, 2]
     if 1 - abs(up @ b.rotation[:, 2]) > _PARALLEL_TOLERANCE:
-        raise ValueError(
-            "iou_3d compares boxes that are upright about the same axis, these two are tilted to each other"
-        )
+        raise ValueError("iou_3d compares boxes that are upright about the same axis, these two are tilted to each other")
     centre_a, centre_b = a.center @ up, b.center @ up
     top = min(centre_a + a.size[2] / 2, centre_b + b.size[2] / 2)
     bottom = max(centre_a - a.size[2] / 2, centre_b - b.size[2] / 2)
@@ -201,9 +194,7 @@ def intersection_volume(a: OrientedBox, b: OrientedBox) -> float:
         return 0.0
     plane = a.rotation[:, :2]
     # Relative to a's centre: clipping far from the origin loses digits.
-    return polygon_intersection_area(_footprint(a, a.center, plane), _footprint(b, a.center, plane)) * (
-        top - bottom
-    )
+    return polygon_intersection_area(_footprint(a, a.center, plane), _footprint(b, a.center, plane)) * (top - bottom)
 
 
 def _footprint(box: OrientedBox, origin: np.ndarray, plane: np.ndarray) -> np.ndarray:
@@ -225,9 +216,7 @@ def polygon_intersection_area(subject: np.ndarray, clip: np.ndarray) -> float:
             before, previous = side[i - 1], polygon[i - 1]
             if (here >= 0) != (before >= 0):
                 t = before / (before - here)
-                clipped.append(
-                    (previous[0] + t * (point[0] - previous[0]), previous[1] + t * (point[1] - previous[1]))
-                )
+                clipped.append((previous[0] + t * (point[0] - previous[0]), previous[1] + t * (point[1] - previous[1])))
             if here >= 0:
                 clipped.append(point)
         polygon = clipped

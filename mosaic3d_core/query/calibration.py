@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
 from mosaic3d_core.query.config import QueryConfig
 from mosaic3d_core.query.vocabulary import BACKGROUND, CONCEPTS
@@ -92,33 +91,6 @@ class Alternatives:
         return (np.clip(absolute, 0, 1) * np.clip(relative, 0, 1)).astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
-def _scores(
-    likelihood: np.ndarray,
-    total: np.ndarray,
-    reference: np.ndarray,
-    alternative_cosine: np.ndarray,
-    query_cosine: np.ndarray,
-    affinity: np.ndarray,
-    scale: float,
-    floor: float,
-    scores: np.ndarray,
-) -> None:  # pragma: no cover - compiled
-    """Fill ``scores`` (Q, V); ``likelihood`` holds e^{s (c_k - reference)}, ``total`` its row sums."""
-    queries, voxels = scores.shape
-    for q in range(queries):
-        members = np.nonzero(affinity[q])[0]
-        for v in range(voxels):
-            own = np.exp(min(scale * (query_cosine[v, q] - reference[v]), np.float32(60.0)))
-            agreeing, nearest = own, query_cosine[v, q]
-            for k in members:
-                agreeing += affinity[q, k] * likelihood[v, k]
-                if affinity[q, k] > 0.5:
-                    nearest = max(nearest, alternative_cosine[v, k])
-            value = agreeing / (own + total[v])
-            scores[q, v] = value if nearest >= floor else np.float32(0.0)
-
-
 @dataclass(frozen=True)
 class VoxelLikelihoods:
     """The alternatives' share of the calculation for one encoded map; every query of that map reuses it.
@@ -157,17 +129,14 @@ class VoxelLikelihoods:
         Returns:
             Scores in [0, 1], shape (Q, V), float32.
         """
-        voxels, queries = query_cosine.shape
-        scores = np.zeros((queries, voxels), np.float32)
-        _scores(
-            self.likelihood,
-            self.total,
-            self.reference,
-            self.cosine,
-            np.ascontiguousarray(query_cosine, np.float32),
-            np.ascontiguousarray(affinity, np.float32),
-            np.float32(self.scale),
-            np.float32(floor),
-            scores,
-        )
-        return scores
+        own = np.subtract(query_cosine, self.reference[:, None], dtype=np.float32)
+        own *= np.float32(self.scale)
+        np.exp(np.minimum(own, 60.0, out=own), out=own)  # e^60 times anything still fits a float32
+        scores = own + self.likelihood @ affinity.T.astype(np.float32)
+        scores /= own + self.total[:, None]
+        for q, weights in enumerate(affinity):
+            nearest = query_cosine[:, q]
+            for k in np.flatnonzero(weights > 0.5):
+                nearest = np.maximum(nearest, self.cosine[:, k])
+            scores[nearest < floor, q] = 0.0
+        return np.ascontiguousarray(np.clip(scores, 0.0, 1.0, out=scores).T)

@@ -69,8 +69,7 @@ class QueryConfig:
             raise ValueError(f"grow_score ({self.grow_score}) must not exceed seed_score ({self.seed_score})")
         if self.same_concept_low >= self.same_concept_high:
             raise ValueError(
-                "same_concept_low must be below same_concept_high, "
-                f"got {self.same_concept_low} and {self.same_concept_high}"
+                f"same_concept_low must be below same_concept_high, got {self.same_concept_low} and {self.same_concept_high}"
             )
         if not -1.0 <= self.cosine_floor <= 1.0:
             raise ValueError(f"cosine_floor must lie in [-1, 1], got {self.cosine_floor}")

@@ -14,7 +14,7 @@ import numpy as np
 from mosaic3d_core.errors import QueryError
 from mosaic3d_core.query.calibration import Alternatives, VoxelLikelihoods
 from mosaic3d_core.query.config import QueryConfig
-from mosaic3d_core.query.instances import Instance, extract_instances
+from mosaic3d_core.query.instances import Instance, extract_instances, group_voxels
 from mosaic3d_core.query.labelling import label_voxels
 from mosaic3d_core.query.results import NO_LABEL, DetectedObject, Labelling, QueryResult
 from mosaic3d_core.query.tracker import InstanceTracker
@@ -127,19 +127,16 @@ class QueryEngine:
         snapshot = feature_map.snapshot
         embedded = self._embed(words)
         affinity = self._get_alternatives().affinity(embedded, self.config)
-        labels, scores = label_voxels(
-            self._likelihoods(feature_map), _cosine(feature_map, embedded), affinity, self.config
-        )
+        labels, scores = label_voxels(self._likelihoods(feature_map), _cosine(feature_map, embedded), affinity, self.config)
         labels, scores = labels[feature_map.voxel_of_point], scores[feature_map.voxel_of_point]
         instances = np.zeros(len(labels), np.uint32)
         objects: list[DetectedObject] = []
+        order = np.argsort(labels, kind="stable")
+        ends = np.searchsorted(labels[order], np.arange(len(words) + 1))
         for number, word in enumerate(words):
-            rows = labels == number
-            if not rows.any():
-                continue
-            # Labels already compete with each other: every voxel of the word may start and belong to an
-            # object.
-            found = extract_instances(snapshot, np.where(rows, scores, -1.0), self._label_config())
+            rows = order[ends[number] : ends[number + 1]]
+            # Labels already compete with each other: every voxel of the word may start an object.
+            found = group_voxels(snapshot, scores, rows, self.config, seed=0.0)
             for thing in self._with_ids(word, found, snapshot):
                 instances[thing.voxel_indices] = thing.id
                 objects.append(thing)
@@ -152,11 +149,6 @@ class QueryEngine:
             generation=snapshot.generation,
             elapsed_ms=(time.perf_counter() - start) * 1e3,
         )
-
-    def _label_config(self) -> QueryConfig:
-        from dataclasses import replace
-
-        return replace(self.config, seed_score=0.0, grow_score=0.0)
 
     def _with_ids(self, text: str, found: list[Instance], snapshot: MapSnapshot) -> list[DetectedObject]:
         voxel_sets = [snapshot.indices[instance.rows] for instance in found]
@@ -248,20 +240,14 @@ def region_mask(points: np.ndarray, region: Region | None) -> np.ndarray | None:
     try:
         low, high = (np.asarray(corner, np.float64) for corner in region)
     except (TypeError, ValueError) as error:
-        raise QueryError(
-            f"a region is a lower and an upper corner of three numbers each, got {region!r}"
-        ) from error
+        raise QueryError(f"a region is a lower and an upper corner of three numbers each, got {region!r}") from error
     if low.shape != (3,) or high.shape != (3,):
-        raise QueryError(
-            f"a region's corners have three numbers each, got shapes {low.shape} and {high.shape}"
-        )
+        raise QueryError(f"a region's corners have three numbers each, got shapes {low.shape} and {high.shape}")
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise QueryError(f"a region's corners must be finite, got {low.tolist()} and {high.tolist()}")
     for axis, (a, b) in enumerate(zip(low, high, strict=True)):
         if a > b or math.isclose(a, b, abs_tol=0.0, rel_tol=0.0):
-            raise QueryError(
-                f"the region's lower corner must lie below its upper one, got {a} >= {b} along {'xyz'[axis]}"
-            )
+            raise QueryError(f"the region's lower corner must lie below its upper one, got {a} >= {b} along {'xyz'[axis]}")
     return ((points >= low) & (points <= high)).all(axis=1)
 
 

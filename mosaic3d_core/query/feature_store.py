@@ -43,9 +43,7 @@ def pack_features(feature_map: FeatureMap) -> tuple[dict[str, Any], dict[str, np
     return {_KEY: metadata}, extras
 
 
-def unpack_features(
-    snapshot: MapSnapshot, metadata: Mapping[str, Any], extras: Mapping[str, np.ndarray]
-) -> FeatureMap | None:
+def unpack_features(snapshot: MapSnapshot, metadata: Mapping[str, Any], extras: Mapping[str, np.ndarray]) -> FeatureMap | None:
     """The encoded map of a map file, or None if it was saved without features.
 
     Args:
@@ -68,14 +66,8 @@ def unpack_features(
         name, scale = str(about["text_encoder"]), float(about["logit_scale"])
         encode_ms = float(about["encode_ms"])
     except (KeyError, TypeError, ValueError) as error:
-        raise MapFileError(
-            f"the features in the map file are damaged ({error}); fuse the map again"
-        ) from error
-    sane = (
-        features.ndim == 2
-        and features.shape[1] == head.feature_dim
-        and voxel_of_point.shape == (len(snapshot),)
-    )
+        raise MapFileError(f"the features in the map file are damaged ({error}); fuse the map again") from error
+    sane = features.ndim == 2 and features.shape[1] == head.feature_dim and voxel_of_point.shape == (len(snapshot),)
     if not sane or (len(snapshot) and not 0 <= voxel_of_point.min() <= voxel_of_point.max() < len(features)):
         raise MapFileError("the features in the map file do not belong to its map; fuse the map again")
     features = np.ascontiguousarray(features, np.float32)

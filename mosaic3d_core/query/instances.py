@@ -49,11 +49,29 @@ def extract_instances(
     mask = scores >= config.grow_score
     if allowed is not None:
         mask &= allowed
-    rows = np.flatnonzero(mask)
+    return group_voxels(snapshot, scores, np.flatnonzero(mask), config)
+
+
+def group_voxels(
+    snapshot: MapSnapshot, scores: np.ndarray, rows: np.ndarray, config: QueryConfig, seed: float | None = None
+) -> list[Instance]:
+    """Objects among given voxels, best first.
+
+    Args:
+        snapshot: The map.
+        scores: Score per map voxel in [0, 1]. Shape (N,).
+        rows: Voxels that may belong to an object, ascending. Shape (K,).
+        config: Sizes and gaps.
+        seed: Score that starts an object; None for ``config.seed_score``.
+
+    Returns:
+        The instances.
+    """
     if len(rows) < config.min_object_voxels:
         return []
+    seed = config.seed_score if seed is None else seed
     parts = []
-    for part in _seeded_parts(snapshot.indices[rows], scores[rows], config):
+    for part in _seeded_parts(snapshot.indices[rows], scores[rows], seed, config):
         part = rows[part]
         pieces = _split(snapshot, part) if config.split_large else [np.arange(len(part))]
         parts.extend(part[piece] for piece in pieces)
@@ -70,9 +88,7 @@ def instances_from_parts(
         return []
     least = config.min_relative_voxels * max(map(len, parts))
     found = [
-        Instance(rows=part, score=robust_mean(scores[part]), box=_box(snapshot, part))
-        for part in parts
-        if len(part) >= least
+        Instance(rows=part, score=robust_mean(scores[part]), box=_box(snapshot, part)) for part in parts if len(part) >= least
     ]
     return sorted(found, key=lambda instance: (-instance.score, int(instance.rows[0])))
 
@@ -83,11 +99,11 @@ def robust_mean(values: np.ndarray, trim: float = 0.2) -> float:
     return float(np.sort(values)[cut : len(values) - cut].mean(dtype=np.float64))
 
 
-def _seeded_parts(indices: np.ndarray, scores: np.ndarray, config: QueryConfig) -> list[np.ndarray]:
+def _seeded_parts(indices: np.ndarray, scores: np.ndarray, seed: float, config: QueryConfig) -> list[np.ndarray]:
     """Connected parts that are large enough and hold enough confident voxels."""
     numbers, count = connected_components(indices, reach=config.gap_voxels)
     sizes = np.bincount(numbers, minlength=count)
-    seeds = np.bincount(numbers[scores >= config.seed_score], minlength=count)
+    seeds = np.bincount(numbers[scores >= seed], minlength=count)
     wanted = (sizes >= config.min_object_voxels) & (seeds >= max(1, config.min_object_voxels // 3))
     order = np.argsort(numbers, kind="stable")
     ends = np.cumsum(sizes)

@@ -180,9 +180,7 @@ def _merge_tree(  # noqa: C901
     return basin
 
 
-def _accept_basins(
-    number: np.ndarray, colors: np.ndarray, basins: np.ndarray, width: np.ndarray
-) -> np.ndarray | None:
+def _accept_basins(number: np.ndarray, colors: np.ndarray, basins: np.ndarray, width: np.ndarray) -> np.ndarray | None:
     """Join basins again that are too small, too thin, or not different enough for the neck between them."""
     names, compact, sizes = np.unique(number, return_inverse=True, return_counts=True)
     if len(names) < 2:

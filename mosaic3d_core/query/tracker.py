@@ -35,9 +35,7 @@ class InstanceTracker:
         max_texts: Texts remembered; the one asked least recently is forgotten first.
     """
 
-    def __init__(
-        self, min_overlap: float = 0.25, keep_generations: int = 1000, max_texts: int = 1024
-    ) -> None:
+    def __init__(self, min_overlap: float = 0.25, keep_generations: int = 1000, max_texts: int = 1024) -> None:
         self._min_overlap = min_overlap
         self._keep_generations = keep_generations
         self._max_texts = max_texts
@@ -50,9 +48,7 @@ class InstanceTracker:
         with self._lock:
             self._tracks.clear()
 
-    def assign(
-        self, text: str, voxel_sets: list[np.ndarray], boxes: list[OrientedBox], generation: int
-    ) -> list[int]:
+    def assign(self, text: str, voxel_sets: list[np.ndarray], boxes: list[OrientedBox], generation: int) -> list[int]:
         """Ids for the objects of one text.
 
         Args:
@@ -111,8 +107,4 @@ class InstanceTracker:
         if shared > 0:
             # Slightly prefer sets of similar size, so that the larger half of a split object keeps the id.
             return shared * (0.9 + 0.1 * len(smaller) / len(larger))
-        return (
-            iou_3d(box, track.box)
-            if np.isclose(abs(box.rotation[:, 2] @ track.box.rotation[:, 2]), 1)
-            else 0.0
-        )
+        return iou_3d(box, track.box) if np.isclose(abs(box.rotation[:, 2] @ track.box.rotation[:, 2]), 1) else 0.0

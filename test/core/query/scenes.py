@@ -112,9 +112,7 @@ class SceneBuilder:
         colors = np.vstack([row[2] for row in self.rows]).astype(np.float32)
         things = np.concatenate([np.full(len(row[0]), row[4]) for row in self.rows])
         words = {row[4]: row[3] for row in self.rows}
-        indices, first = np.unique(
-            np.floor(points / self.voxel + 1e-6).astype(np.int32), axis=0, return_index=True
-        )
+        indices, first = np.unique(np.floor(points / self.voxel + 1e-6).astype(np.int32), axis=0, return_index=True)
         snapshot = Snapshot(
             generation,
             self.voxel,

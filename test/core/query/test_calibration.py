@@ -46,9 +46,7 @@ def test_meaning_decides_what_competes():
     alternatives = Alternatives.build(encoder, CONCEPT_WORDS, ("background",))
     config = QueryConfig()
     names = list(alternatives.names)
-    affinity = alternatives.affinity(
-        encoder.encode(["sofa", "couch", "divan", "stone", "something to sit on"]), config
-    )
+    affinity = alternatives.affinity(encoder.encode(["sofa", "couch", "divan", "stone", "something to sit on"]), config)
     sofa, chair = names.index("sofa"), names.index("chair")
     assert affinity[:3, sofa].tolist() == [1, 1, 1]
     assert affinity[3].max() == 0

@@ -53,6 +53,17 @@ def test_agrees_with_a_flood_fill(cloud, reach, num_groups, seed):
     assert (numbers == expected).all()
 
 
+@given(clouds, st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_scattered_clouds_give_the_same_parts_by_way_of_the_hash(cloud, reach):
+    indices = np.unique(cloud, axis=0)
+    far = np.array([[500_000, -500_000, 400_000]])  # makes the bounding box far too large for a table
+    numbers, count = connected_components(np.vstack([indices, far]), reach=reach)
+    expected, expected_count = flood_fill(indices, np.zeros(len(indices)), reach)
+    assert count == expected_count + 1
+    assert (numbers[:-1] == expected).all()
+
+
 @given(clouds, st.tuples(*[st.integers(-100_000, 100_000)] * 3))
 @settings(max_examples=50, deadline=None)
 def test_moving_the_cloud_changes_nothing(cloud, shift):
@@ -70,9 +81,7 @@ def test_no_voxel_and_one_voxel():
 
 def test_keys_are_unique_at_the_edges_of_the_range():
     limit = 2**20 - 10
-    grid = np.array(
-        [[x, y, z] for x in (-limit, 0, limit) for y in (-limit, 0, limit) for z in (-limit, 0, limit)]
-    )
+    grid = np.array([[x, y, z] for x in (-limit, 0, limit) for y in (-limit, 0, limit) for z in (-limit, 0, limit)])
     assert len(np.unique(pack_indices(grid))) == 27
 
 

@@ -13,9 +13,7 @@ from mosaic3d_core.query.results import NO_LABEL
 
 @pytest.fixture(scope="module")
 def scene():
-    encoder = WordEncoder(
-        {"couch": ("sofa", 0.9), "seat": ("chair", 0.8), "eating place": ("dining table", 0.75)}
-    )
+    encoder = WordEncoder({"couch": ("sofa", 0.9), "seat": ("chair", 0.8), "eating place": ("dining table", 0.75)})
     feature_map, things = room().build(encoder)
     return QueryEngine(encoder), feature_map, things
 
@@ -39,9 +37,7 @@ def test_every_thing_is_found_with_its_voxels(scene):
 def test_boxes_match_the_furniture(scene):
     engine, feature_map, _ = scene
     (bed,) = engine.query(feature_map, ["bed"]).objects
-    assert (
-        iou_3d(bed.box, OrientedBox(np.array([-1.4, -1.2, 0.3]), np.eye(3), np.array([2.0, 1.0, 0.4]))) > 0.8
-    )
+    assert iou_3d(bed.box, OrientedBox(np.array([-1.4, -1.2, 0.3]), np.eye(3), np.array([2.0, 1.0, 0.4]))) > 0.8
     (table,) = engine.query(feature_map, ["dining table"]).objects
     assert table.box.size == pytest.approx([1.4, 0.8, 0.06], abs=0.08)
 
@@ -141,9 +137,7 @@ def test_labelling_leaves_alone_what_the_vocabulary_does_not_name(scene):
 
 def test_an_empty_map_gives_an_empty_answer(scene):
     engine, feature_map, _ = scene
-    snapshot = type(feature_map.snapshot)(
-        3, 0.04, np.zeros((0, 3), np.int32), *(np.zeros((0, 3), np.float32) for _ in range(3))
-    )
+    snapshot = type(feature_map.snapshot)(3, 0.04, np.zeros((0, 3), np.int32), *(np.zeros((0, 3), np.float32) for _ in range(3)))
     empty = type(feature_map)(snapshot, np.zeros((0, 64), np.float32), np.zeros(0, np.int64))
     assert engine.query(empty, ["chair"]).objects == []
     assert len(engine.label(empty, ["chair"]).labels) == 0
@@ -151,9 +145,7 @@ def test_an_empty_map_gives_an_empty_answer(scene):
 
 def test_voxels_without_features_match_nothing(scene):
     engine, feature_map, _ = scene
-    blank = type(feature_map)(
-        feature_map.snapshot, np.zeros_like(feature_map.features), feature_map.voxel_of_point
-    )
+    blank = type(feature_map)(feature_map.snapshot, np.zeros_like(feature_map.features), feature_map.voxel_of_point)
     assert engine.query(blank, ["chair"]).objects == []
 
 
