@@ -60,11 +60,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Fuse, encode, save."""
+    target = Path(arguments.out)
+    console.check_writable(target)
     from mosaic3d_core.data.sequences import open_sequence
     from mosaic3d_core.mapping import VoxelMap, VoxelMapConfig
 
-    target = Path(arguments.out)
-    console.check_writable(target)
     limits = {} if arguments.max_depth is None else {"max_depth_m": arguments.max_depth}
     voxel_map = VoxelMap(VoxelMapConfig(voxel_size_m=arguments.voxel_size, **limits))
     sequence = open_sequence(arguments.sequence)
