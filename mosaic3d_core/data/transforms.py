@@ -100,7 +100,7 @@ class RandomShift:
 
 @dataclass(frozen=True)
 class RandomJitter:
-    """Gaussian noise on each point, of a random strength up to `sigma_m`, and on normals."""
+    """Gaussian noise on each point, of a random strength up to `sigma_m`, and half of the time on normals."""
 
     sigma_m: float = 0.012
 
@@ -109,9 +109,11 @@ class RandomJitter:
         n = len(scene.coord)
         sigma = rng.uniform(0, self.sigma_m)
         coord = scene.coord + rng.standard_normal((n, 3), dtype=np.float32) * np.float32(sigma)
-        normal = scene.normal + rng.standard_normal((n, 3), dtype=np.float32) * np.float32(rng.uniform(0, 0.25))
-        known = np.linalg.norm(scene.normal, axis=1, keepdims=True) > 0
-        normal = np.where(known, normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6), 0)
+        if rng.random() < 0.5:
+            return replace(scene, coord=coord)
+        normal = scene.normal + rng.standard_normal((n, 3), dtype=np.float32) * np.float32(rng.uniform(0, 0.35))
+        known = (scene.normal != 0).any(1, keepdims=True)
+        normal = np.where(known, normal / np.maximum(np.sqrt((normal**2).sum(1, keepdims=True)), 1e-6), 0)
         return replace(scene, coord=coord, normal=normal.astype(np.float32))
 
 
@@ -119,7 +121,8 @@ class RandomJitter:
 class RandomThinning:
     """Drop a random share of the points (density differs between sensors), and with some probability whole blobs (holes)."""
 
-    max_share: float = 0.5
+    min_share: float = 0.2
+    max_share: float = 0.7
     hole_probability: float = 0.5
     max_holes: int = 12
     hole_radius_m: float = 0.25
@@ -129,7 +132,7 @@ class RandomThinning:
         n = len(scene.coord)
         if n == 0:
             return scene
-        keep = rng.random(n) >= rng.uniform(0, self.max_share)
+        keep = rng.random(n, dtype=np.float32) >= rng.uniform(self.min_share, self.max_share)
         if rng.random() < self.hole_probability:
             for centre in scene.coord[rng.integers(0, n, int(rng.integers(1, self.max_holes + 1)))]:
                 radius = rng.uniform(0.05, self.hole_radius_m)
