@@ -1,7 +1,7 @@
 """ROS 2 (ament_python) side of the package; metadata and dependencies are in pyproject.toml.
 
-Name, version and entry points stand here because setuptools before version 61 (ROS 2 Humble) does not read [project].
-"""
+Name, version and entry points stand here because setuptools before version 61 (ROS 2 Humble) does not read
+[project]."""
 
 import re
 from glob import glob

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Set up everything the project needs into a virtual environment; a second call finds it done in well under a second.
+"""Set up everything the project needs in a virtual environment; a second call finds it done at once.
 
-Used by the Makefile. Each step leaves a stamp with the hash of its inputs, so that an interrupted run continues where it
-stopped and a changed input redoes its own step only. Standard library only: this runs before anything is installed.
+Used by the Makefile. Each step leaves a stamp with the hash of its inputs, so that an interrupted run
+continues where it stopped and a changed input redoes its own step only. Standard library only: this runs
+before anything is installed.
 
-A sourced ROS 2 installation wins: then no ROS wheels are installed and the environment sees the system's packages.
+A sourced ROS 2 installation wins: then no ROS wheels are installed and the environment sees the
+system's packages.
 """
 
 from __future__ import annotations
@@ -25,10 +27,20 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST, NEWEST = (3, 10), (3, 13)
 # Installed before the rest and pinned, so that the other packages cannot pull another build of it.
 TORCH = "torch==2.13.0"
-EXTRAS = {"demo": [], "test": ["dev", "train"], "bench": ["dev", "train"], "train": ["train"], "clip": ["clip"]}
-# System libraries by apt package; Open3D (tests and benchmarks only) loads them.
+EXTRAS = {
+    "demo": ["rooms", "bags"],
+    "test": ["dev", "train"],
+    "bench": ["dev", "train"],
+    "train": ["train"],
+    "clip": ["clip"],
+}
+# System libraries by apt package; Open3D (generated rooms) loads them.
 OPEN3D_LIBRARIES = {
-    "libusb-1.0-0": "usb-1.0", "libgl1": "GL", "libgomp1": "gomp", "libegl1": "EGL", "libx11-6": "X11",
+    "libusb-1.0-0": "usb-1.0",
+    "libgl1": "GL",
+    "libgomp1": "gomp",
+    "libegl1": "EGL",
+    "libx11-6": "X11",
 }
 HEARTBEAT_S = 15.0
 
@@ -92,7 +104,9 @@ class Environment:
         beside.write_text(key, encoding="utf-8")
         beside.replace(self.records / f"{step}.stamp")
 
-    def run(self, command: list[str], what: str, tries: int = 1, environment: dict[str, str] | None = None) -> None:
+    def run(
+        self, command: list[str], what: str, tries: int = 1, environment: dict[str, str] | None = None
+    ) -> None:
         """Run ``command`` with its output in the log; show a line now and then; try again after a failure.
 
         Raises:
@@ -105,7 +119,11 @@ class Environment:
                 log.flush()
                 start = log.tell()
                 process = subprocess.Popen(
-                    command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=environment or clean_environment()
+                    command,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=ROOT,
+                    env=environment or clean_environment(),
                 )
                 code = self._wait(process, what)
             if code == 0:
@@ -115,7 +133,9 @@ class Environment:
                 say(f"{what}: try {attempt} failed ({tail[-1] if tail else 'no output'}), once more")
                 time.sleep(2.0 * attempt)
         lines = "\n  ".join(tail)
-        raise SetupError(f"{what} failed (exit code {code}). Its last lines:\n  {lines}\nWhole output: {self.log}")
+        raise SetupError(
+            f"{what} failed (exit code {code}). Its last lines:\n  {lines}\nWhole output: {self.log}"
+        )
 
     @staticmethod
     def _wait(process: subprocess.Popen[bytes], what: str) -> int:
@@ -133,13 +153,28 @@ class Environment:
 
     def pip(self, arguments: list[str], what: str) -> None:
         """``pip install`` with retries against a shaky network."""
-        command = [str(self.python), "-m", "pip", "install", "--retries", "5", "--timeout", "60", "--progress-bar", "off"]
+        command = [
+            str(self.python),
+            "-m",
+            "pip",
+            "install",
+            "--retries",
+            "5",
+            "--timeout",
+            "60",
+            "--progress-bar",
+            "off",
+        ]
         self.run([*command, "--disable-pip-version-check", *arguments], what, tries=3)
 
     def ask(self, code: str) -> str:
         """Evaluate a print in the environment's Python and return what it printed."""
         done = subprocess.run(
-            [str(self.python), "-c", code], capture_output=True, text=True, env=clean_environment(), check=True
+            [str(self.python), "-c", code],
+            capture_output=True,
+            text=True,
+            env=clean_environment(),
+            check=True,
         )
         return done.stdout.strip()
 
@@ -158,8 +193,9 @@ def use_a_suitable_python() -> None:
             say(f"python3 is {sys.version_info[0]}.{sys.version_info[1]}; going on with {found}")
             os.execv(found, [found, *sys.argv])
     raise SetupError(
-        f"Python {sys.version_info[0]}.{sys.version_info[1]} is not supported: install Python 3.10, 3.11, 3.12 or 3.13 "
-        "(for example: apt-get install python3.12 python3.12-venv python3.12-dev) and run this again."
+        f"Python {sys.version_info[0]}.{sys.version_info[1]} is not supported: install Python 3.10, 3.11,"
+        " 3.12 or 3.13 (for example: apt-get install python3.12 python3.12-venv python3.12-dev) and run this"
+        " again."
     )
 
 
@@ -168,7 +204,9 @@ def has_library(name: str) -> bool:
     if ctypes.util.find_library(name):
         return True
     folders = ("/usr/lib", "/lib", "/usr/local/lib")
-    return any(next(Path(folder).glob(f"**/lib{name}.so*"), None) for folder in folders if Path(folder).is_dir())
+    return any(
+        next(Path(folder).glob(f"**/lib{name}.so*"), None) for folder in folders if Path(folder).is_dir()
+    )
 
 
 def missing_system_packages(wants_open3d: bool, builds_messages: bool) -> list[str]:
@@ -182,8 +220,11 @@ def missing_system_packages(wants_open3d: bool, builds_messages: bool) -> list[s
     if builds_messages:
         if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
             missing.append(f"{version}-dev")
-        missing += [package for package, tool in (("cmake", "cmake"), ("make", "make"), ("g++", "c++"))
-                    if not shutil.which(tool)]
+        missing += [
+            package
+            for package, tool in (("cmake", "cmake"), ("make", "make"), ("g++", "c++"))
+            if not shutil.which(tool)
+        ]
     if wants_open3d:
         missing += [package for package, library in OPEN3D_LIBRARIES.items() if not has_library(library)]
     return missing
@@ -201,7 +242,10 @@ def install_system_packages(environment: Environment, packages: list[str]) -> No
     prefix: list[str] = []
     if os.geteuid() != 0:
         prefix = ["sudo", "-n"]
-        allowed = shutil.which("sudo") and subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode == 0
+        allowed = (
+            shutil.which("sudo")
+            and subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode == 0
+        )
         if not allowed:
             raise SetupError(plea)
     if not shutil.which("apt-get"):
@@ -220,21 +264,39 @@ def install_system_packages(environment: Environment, packages: list[str]) -> No
 
 def make_virtual_environment(environment: Environment, sourced: bool) -> None:
     """Create the environment, or take over one that works."""
-    works = environment.python.exists() and subprocess.run(
-        [str(environment.python), "-c", "import pip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))"],
-        capture_output=True, env=clean_environment(),
-    ).returncode == 0
+    works = (
+        environment.python.exists()
+        and subprocess.run(
+            [
+                str(environment.python),
+                "-c",
+                "import pip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))",
+            ],
+            capture_output=True,
+            env=clean_environment(),
+        ).returncode
+        == 0
+    )
     if works:
         return
-    say(f"virtual environment in {environment.folder.name} (Python {sys.version_info[0]}.{sys.version_info[1]})")
+    say(
+        f"virtual environment in {environment.folder.name} (Python"
+        f" {sys.version_info[0]}.{sys.version_info[1]})"
+    )
     options = ["--clear"] + (["--system-site-packages"] if sourced else [])
-    subprocess.run([sys.executable, "-m", "venv", *options, str(environment.folder)], check=True, env=clean_environment())
+    subprocess.run(
+        [sys.executable, "-m", "venv", *options, str(environment.folder)], check=True, env=clean_environment()
+    )
 
 
 def repair_cmake_exports(environment: Environment) -> None:
-    """Point the ROS wheels' CMake files at this environment: they carry the paths of the machine that built them."""
+    """Point the ROS wheels' CMake files at this environment.
+
+    They carry the paths of the machine that built them.
+    """
     include, numpy_include, site = environment.ask(
-        "import sysconfig, numpy; p = sysconfig.get_paths(); print(p['include'], numpy.get_include(), p['purelib'], sep='\\n')"
+        "import sysconfig, numpy; p = sysconfig.get_paths(); print(p['include'], numpy.get_include(),"
+        " p['purelib'], sep='\\n')"
     ).splitlines()
     python = r"/opt/python/cp3\d+-cp3\d+/"
     swaps = [
@@ -264,13 +326,22 @@ def build_messages(environment: Environment, source: Path) -> None:
     site = environment.ask("import sysconfig; print(sysconfig.get_paths()['purelib'])")
     jobs = str(max(1, min(4, os.cpu_count() or 1)))
     configure = [
-        "cmake", "-S", str(source), "-B", str(build), f"-DCMAKE_INSTALL_PREFIX={environment.folder}",
-        f"-DPython3_EXECUTABLE={environment.python}", f"-DPYTHON_INSTALL_DIR={Path(site).relative_to(environment.folder)}",
-        "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_TESTING=OFF",
+        "cmake",
+        "-S",
+        str(source),
+        "-B",
+        str(build),
+        f"-DCMAKE_INSTALL_PREFIX={environment.folder}",
+        f"-DPython3_EXECUTABLE={environment.python}",
+        f"-DPYTHON_INSTALL_DIR={Path(site).relative_to(environment.folder)}",
+        "-DCMAKE_BUILD_TYPE=Release",
+        "-DBUILD_TESTING=OFF",
     ]
     what = f"building {source.name}"
     environment.run(configure, what, environment=variables)
-    environment.run(["cmake", "--build", str(build), "--target", "install", "-j", jobs], what, environment=variables)
+    environment.run(
+        ["cmake", "--build", str(build), "--target", "install", "-j", jobs], what, environment=variables
+    )
     shutil.rmtree(build, ignore_errors=True)
 
 
@@ -283,7 +354,9 @@ def can_import(environment: Environment, module: str) -> bool:
 def plan(environment: Environment, groups: list[str], sourced: bool) -> list[tuple[str, str, str]]:
     """The steps as (name, key of the inputs, what a person reads)."""
     manifest = [ROOT / "pyproject.toml", ROOT / "setup.py", ROOT / "package.xml"]
-    base = digest(f"{sys.version_info[:2]} {sourced} {os.environ.get('ROS_DISTRO', '') if sourced else ''}", str(ROOT))
+    base = digest(
+        f"{sys.version_info[:2]} {sourced} {os.environ.get('ROS_DISTRO', '') if sourced else ''}", str(ROOT)
+    )
     extras = sorted({extra for group in groups for extra in EXTRAS[group]})
     steps = [
         ("venv", base, "virtual environment"),
@@ -338,10 +411,13 @@ def set_up(folder: Path, groups: list[str]) -> None:
     if not todo:
         return
     began = time.monotonic()
-    say(f"{len(todo)} steps, once. " + (f"Using the sourced ROS 2 {os.environ['ROS_DISTRO']}." if sourced else ""))
+    say(
+        f"{len(todo)} steps, once. "
+        + (f"Using the sourced ROS 2 {os.environ['ROS_DISTRO']}." if sourced else "")
+    )
     names = {step for step, _, _ in todo}
     builds = bool(names & {"tf2_msgs", "mosaic3d_msgs"})
-    install_system_packages(environment, missing_system_packages("extra_dev" in names, builds))
+    install_system_packages(environment, missing_system_packages(bool(names & {"extra_dev", "extra_rooms"}), builds))
     for number, (step, key, what) in enumerate(todo, 1):
         say(f"{number}/{len(todo)} {what}")
         perform(environment, step, what, sourced)
@@ -353,8 +429,14 @@ def main() -> int:
     """Command line: exit code 0 when all is set up, 1 with a message when not, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venv", type=Path, default=Path(".venv"), help="folder of the virtual environment")
-    parser.add_argument("--with", dest="groups", action="append", default=[], choices=sorted(EXTRAS),
-                        help="what to set up besides the nodes (may be given several times)")
+    parser.add_argument(
+        "--with",
+        dest="groups",
+        action="append",
+        default=[],
+        choices=sorted(EXTRAS),
+        help="what to set up besides the nodes (may be given several times)",
+    )
     arguments = parser.parse_args()
     folder = arguments.venv if arguments.venv.is_absolute() else ROOT / arguments.venv
     try:
