@@ -109,8 +109,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> LoadedCheckpoint:
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint {file}: {error.strerror or error}") from error
     # safetensors: 8 bytes of length, then "{". The length may start with any byte, so the brace decides.
+    header: dict[str, str] = {}
     if head[8:9] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
-        state, header = _read_torch(file), {}
+        state = _read_torch(file)
     else:
         state, header = _read_safetensors(file)
     if header.get("format") == _FORMAT:

@@ -19,6 +19,7 @@ from mosaic3d_core.models.folded_head import FoldedHead
 from mosaic3d_core.models.precision import choose_device, choose_dtype
 from mosaic3d_core.models.sparse_unet import SparseUNet, fold_batchnorm
 from mosaic3d_core.sparse import SparseTensor
+from mosaic3d_core.sparse.backends import choose_backend
 
 if TYPE_CHECKING:
     from mosaic3d_core.mapping import MapSnapshot
@@ -82,6 +83,7 @@ class SceneEncoder:
         checkpoint: LoadedCheckpoint,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | str | None = None,
+        backend: str = "auto",
     ) -> None:
         metadata = checkpoint.metadata
         self.config = checkpoint.config
@@ -92,6 +94,7 @@ class SceneEncoder:
         self.logit_scale = float(metadata["logit_scale"])
         self.device = choose_device(device)
         self.dtype = choose_dtype(self.device, dtype)
+        self.backend = choose_backend(backend, self.device)
         self.head = head_of(checkpoint.model)
         self._model = fold_batchnorm(checkpoint.model).to(self.device)
         self._model.compute_dtype = self.dtype
@@ -103,6 +106,7 @@ class SceneEncoder:
         path: str | os.PathLike[str] | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | str | None = None,
+        backend: str = "auto",
     ) -> SceneEncoder:
         """Load an encoder.
 
@@ -110,6 +114,7 @@ class SceneEncoder:
             path: Checkpoint file, or None for the one that ships with the package.
             device: "cpu", "cuda", "cuda:N" or "auto".
             dtype: Dtype of the computation, or None for the fast one of the device.
+            backend: Backend of the sparse layers.
 
         Raises:
             CheckpointError: If the file cannot be used, or the package was installed without its checkpoint.
@@ -120,7 +125,7 @@ class SceneEncoder:
                 f"the checkpoint that ships with the package is missing ({DEFAULT_CHECKPOINT}); "
                 "install the package again, or name a checkpoint file"
             )
-        return cls(load_checkpoint(DEFAULT_CHECKPOINT if path is None else path), device, dtype)
+        return cls(load_checkpoint(DEFAULT_CHECKPOINT if path is None else path), device, dtype, backend)
 
     def encode(self, snapshot: MapSnapshot) -> FeatureMap:
         """Encode a map.

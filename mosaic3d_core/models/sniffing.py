@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -42,7 +43,7 @@ def sniff_config(state: Mapping[str, Tensor], file: str) -> SparseUNetConfig:
         ) from error
     blocks = [_count_blocks(state, f"enc.{stage}.") for stage in range(4)]
     blocks += [_count_blocks(state, f"dec.{stage}.") for stage in (3, 2, 1, 0)]
-    shape = {
+    shape: dict[str, Any] = {
         "in_channels": stem.shape[-1],
         "out_channels": head.shape[0],
         "base": stem.shape[0],

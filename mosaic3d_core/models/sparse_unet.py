@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from mosaic3d_core.models.config import VARIANTS, SparseUNetConfig
 from mosaic3d_core.sparse import PointwiseLinear, SparseConv3d, SparseInverseConv3d, SparseTensor, SubMConv3d
+from mosaic3d_core.sparse.modules import Conv
 
 _BN_EPS = 1e-3
 
@@ -33,10 +34,11 @@ class ConvNorm(nn.Sequential):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Sparse tensor in, sparse tensor on the convolution's cells out."""
-        if isinstance(self[1], nn.Identity):
-            return self[0].infer(x, relu=self.relu)
-        y = self[0](x)
-        features = self[1](y.features)
+        conv, norm = self
+        if isinstance(norm, nn.Identity):
+            return cast(Conv, conv).infer(x, relu=self.relu)
+        y = conv(x)
+        features = norm(y.features)
         return y.replace(features.relu() if self.relu else features)
 
 
@@ -45,15 +47,14 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, momentum: float) -> None:
         super().__init__()
+        self.proj: ConvNorm | None = None
         if in_channels != out_channels:
             linear = PointwiseLinear(in_channels, out_channels)
             self.proj = ConvNorm(linear, _batch_norm(out_channels, momentum), relu=False)
-        else:
-            self.proj = None
         self.conv1 = SubMConv3d(in_channels, out_channels)
-        self.bn1 = _batch_norm(out_channels, momentum)
+        self.bn1: nn.Module = _batch_norm(out_channels, momentum)
         self.conv2 = SubMConv3d(out_channels, out_channels)
-        self.bn2 = _batch_norm(out_channels, momentum)
+        self.bn2: nn.Module = _batch_norm(out_channels, momentum)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Features (N, in) -> (N, out) on the same cells."""
@@ -149,19 +150,19 @@ def fold_batchnorm(model: SparseUNet) -> SparseUNet:
     folded = copy.deepcopy(model).eval().requires_grad_(False)
     for module in folded.modules():
         if isinstance(module, ConvNorm):
-            _fold(module[0], module[1])
+            _fold(cast(Conv, module[0]), module[1])
             module[1] = nn.Identity()
         elif isinstance(module, BasicBlock):
             _fold(module.conv1, module.bn1)
             _fold(module.conv2, module.bn2)
-            module.bn1 = module.bn2 = nn.Identity()
+            module.bn1, module.bn2 = nn.Identity(), nn.Identity()
     return folded
 
 
-def _fold(conv: nn.Module, norm: nn.Module) -> None:
-    if not isinstance(norm, nn.BatchNorm1d):
+def _fold(conv: Conv, norm: nn.Module) -> None:
+    if not isinstance(norm, nn.BatchNorm1d) or norm.running_var is None or norm.running_mean is None:
         return  # folded before
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None, None], requires_grad=False)
     conv.bias = nn.Parameter(norm.bias - norm.running_mean * scale, requires_grad=False)
 

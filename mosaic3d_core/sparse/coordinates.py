@@ -71,9 +71,9 @@ class CoordinateSet:
             children = torch.empty((len(coarse), 8), dtype=torch.int32)
             kernel_map_cpu.child_table(parents, self.indices.numpy(), children.numpy())
         else:
-            coarse, parents = _unique_cells(halved)
+            coarse, parent_rows = _unique_cells(halved)
             bits = self.indices[:, 1:].long() & 1
-            slot = parents * 8 + bits[:, 0] * 4 + bits[:, 1] * 2 + bits[:, 2]
+            slot = parent_rows * 8 + bits[:, 0] * 4 + bits[:, 1] * 2 + bits[:, 2]
             children = torch.full((len(coarse) * 8,), -1, dtype=torch.int32, device=self.device)
             children[slot] = torch.arange(len(self), dtype=torch.int32, device=self.device)
             children = children.view(-1, 8)

@@ -38,8 +38,7 @@ class _SubmanifoldConv(Function):
         features, weight, table = ctx.saved_tensors
         features, grad = features.contiguous(), grad.contiguous()
         if not ctx.needs_input_grad[0]:
-            outer = gather_outer(features, table, grad)
-            return None, _as_weight(outer, weight), None
+            return None, _as_weight(gather_outer(features, table, grad), weight), None
         # The table is symmetric: j is neighbour k of i exactly when i is neighbour 26 - k of j. So one gather
         # of the output gradients serves both the gradient of the input and that of the weight.
         mirrored = weight.detach().to(grad.dtype).flatten(1, 3).flip(1).permute(1, 0, 2)

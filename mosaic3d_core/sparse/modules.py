@@ -13,10 +13,12 @@ from mosaic3d_core.sparse.coordinates import CoordinateSet
 from mosaic3d_core.sparse.tensor import SparseTensor
 
 
-class _Conv(nn.Module):
+class Conv(nn.Module):
     """Common part: weight, optional bias (made by folding a batch norm) and the shape checks."""
 
     kernel = 1
+    weight: nn.Parameter
+    bias: nn.Parameter | None
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -29,6 +31,7 @@ class _Conv(nn.Module):
         self._cache: tuple[tuple[Any, ...], Tensor, Tensor | None] | None = None
 
     def extra_repr(self) -> str:
+        """Widths, for the printed form of a net."""
         return f"{self.in_channels}, {self.out_channels}"
 
     def _check(self, x: SparseTensor) -> Tensor:
@@ -67,7 +70,7 @@ class _Conv(nn.Module):
         raise NotImplementedError
 
 
-class SubMConv3d(_Conv):
+class SubMConv3d(Conv):
     """Submanifold convolution 3^3: the cells stay. Equals ``conv3d`` with padding 1 at the occupied cells."""
 
     kernel = 3
@@ -81,7 +84,7 @@ class SubMConv3d(_Conv):
         return x.replace(gather_product(features, x.coordinates.neighbours(), weight, finish=finish)[0])
 
 
-class SparseConv3d(_Conv):
+class SparseConv3d(Conv):
     """Strided convolution, kernel 2 stride 2: to the next coarser level."""
 
     kernel = 2
@@ -96,7 +99,7 @@ class SparseConv3d(_Conv):
         return SparseTensor(out, x.coordinates.coarse())
 
 
-class SparseInverseConv3d(_Conv):
+class SparseInverseConv3d(Conv):
     """Inverse of :class:`SparseConv3d`: back to the cells that the coarse level was made from."""
 
     kernel = 2
@@ -125,7 +128,7 @@ class SparseInverseConv3d(_Conv):
         return x.coordinates.fine
 
 
-class PointwiseLinear(_Conv):
+class PointwiseLinear(Conv):
     """Linear layer per voxel with a weight [out, 1, 1, 1, in].
 
     Args:

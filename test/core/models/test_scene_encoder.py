@@ -9,7 +9,7 @@ import pytest
 import torch
 from clouds import room_snapshot, with_lively_norms
 
-from mosaic3d_core.errors import CheckpointError
+from mosaic3d_core.errors import CheckpointError, MissingDependencyError
 from mosaic3d_core.models import scene_encoder
 from mosaic3d_core.models.checkpoint import save_checkpoint
 from mosaic3d_core.models.precision import bfloat16_gain, choose_device, choose_dtype
@@ -127,3 +127,11 @@ def test_on_cuda_the_map_is_that_of_the_cpu(checkpoint):
         SceneEncoder.from_checkpoint(checkpoint, device=d, dtype="float32").encode(room_snapshot()) for d in ("cpu", "cuda")
     )
     np.testing.assert_allclose(found.features, wanted.features, rtol=1e-2, atol=1e-2)
+
+
+def test_backends_are_chosen_by_name_and_never_silently_replaced(checkpoint):
+    assert SceneEncoder.from_checkpoint(checkpoint).backend == "torch"
+    with pytest.raises(ValueError, match='unknown backend "mink"; choose auto, torch, spconv'):
+        SceneEncoder.from_checkpoint(checkpoint, backend="mink")
+    with pytest.raises(MissingDependencyError, match=r'runs on CUDA only.*use backend "torch" on the CPU'):
+        SceneEncoder.from_checkpoint(checkpoint, backend="spconv")

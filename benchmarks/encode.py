@@ -1,0 +1,197 @@
+"""Encode time by net, number of voxels and dtype; prints a table, ``--json FILE`` writes it as well.
+
+The clouds are surfaces of furnished rooms, as a map has them: floor, walls and boxes with sensor noise, two voxels thick in
+places (about 17 of 27 neighbours occupied). Every row runs in a process of its own, so that ``peak_mb`` (resident memory
+of the whole process) and ``first_ms`` (the first call after loading, compiled kernels in their cache) are its own.
+
+"encoder" is the net from cells to features with its kernel maps built anew each time; "scene" is
+``SceneEncoder.encode`` of a 2 cm map on the 4 cm grid of the narrow net: pooling, net and norms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+VOXEL_M = 0.02
+QUICK = [("narrow", "encoder", 20_000), ("spunet14a", "encoder", 20_000), ("narrow", "scene", 50_000)]
+FULL = [
+    ("narrow", "encoder", 20_000),
+    ("narrow", "encoder", 100_000),
+    ("narrow", "encoder", 300_000),
+    ("spunet14a", "encoder", 40_000),
+    ("spunet14a", "encoder", 100_000),
+    ("spunet34c", "encoder", 40_000),
+    ("spunet34c", "encoder", 100_000),
+    ("narrow", "scene", 100_000),
+    ("narrow", "scene", 300_000),
+]
+COLUMNS = ("variant", "path", "voxels", "backend", "dtype", "threads", "median_ms", "p95_ms", "first_ms", "peak_mb", "cosine_min")
+
+
+def surface(origin: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Points on a parallelogram, closer together than voxels."""
+    steps = [max(2, int(np.linalg.norm(side) / (0.4 * VOXEL_M))) for side in (first, second)]
+    a, b = (grid.reshape(-1, 1) for grid in np.meshgrid(*(np.linspace(0, 1, n) for n in steps), indexing="ij"))
+    return origin + a * first + b * second
+
+
+def furniture(rng: np.random.Generator, width: float, depth: float) -> np.ndarray:
+    """Points on the sides and the top of a turned box on the floor."""
+    size = np.array([*rng.uniform(0.3, 1.6, 2), rng.uniform(0.3, 1.5)])
+    half, axes = size / 2, np.diag(size)
+    sides = []
+    for axis in range(3):
+        first, second = axes[(axis + 1) % 3], axes[(axis + 2) % 3]
+        for sign in (-1, 1):
+            if (axis, sign) != (2, -1):
+                centre = sign * half[axis] * np.eye(3)[axis]
+                sides.append(surface(centre - first / 2 - second / 2, first, second))
+    yaw = rng.uniform(0, np.pi)
+    turn = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+    place = np.array([rng.uniform(0, width), rng.uniform(0, depth), half[2]])
+    return np.concatenate(sides) @ turn.T + place
+
+
+def room(scale: float, seed: int = 0) -> np.ndarray:
+    """Occupied cells of a room of 6 x 5 m times ``scale``. Shape (N, 3), int32."""
+    rng = np.random.default_rng(seed)
+    width, depth, height = np.diag([6 * scale, 5 * scale, 2.7])
+    origin = np.zeros(3)
+    parts = [surface(origin, width, depth), surface(origin, width, height), surface(origin, depth, height)]
+    parts += [furniture(rng, width[0], depth[1]) for _ in range(1 + int(14 * scale * scale))]
+    points = np.concatenate(parts)
+    points += rng.normal(0, 0.004, points.shape)
+    return np.unique(np.floor(points / VOXEL_M).astype(np.int32), axis=0)
+
+
+def room_of(voxels: int) -> np.ndarray:
+    """A room with exactly ``voxels`` cells: the next larger one, cut at one end."""
+    low, high = 0.1, 0.3
+    while len(room(high)) < voxels:
+        low, high = high, high * 1.5
+    for _ in range(5):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if len(room(middle)) < voxels else (low, middle)
+    return room(high)[:voxels]
+
+
+def snapshot_of(cells: np.ndarray):  # noqa: ANN201
+    """The cells as a map with colours and normals."""
+    from mosaic3d_core.mapping import MapSnapshot
+
+    rng = np.random.default_rng(1)
+    normals = rng.normal(size=cells.shape)
+    return MapSnapshot(
+        generation=1,
+        stamp_ns=0,
+        voxel_size_m=VOXEL_M,
+        indices=cells,
+        centroids=((cells + 0.5) * VOXEL_M).astype(np.float32),
+        colors=rng.uniform(0, 255, cells.shape).astype(np.float32),
+        normals=(normals / np.linalg.norm(normals, axis=1, keepdims=True)).astype(np.float32),
+        weights=np.ones(len(cells), np.float32),
+        last_seen_ns=np.zeros(len(cells), np.int64),
+    )
+
+
+def measure(variant: str, path: str, voxels: int, dtype: str, device: str, repeat: int) -> dict[str, object]:
+    """One row, in this process."""
+    import torch
+
+    from mosaic3d_core.models.checkpoint import LoadedCheckpoint
+    from mosaic3d_core.models.scene_encoder import SceneEncoder
+    from mosaic3d_core.models.sparse_unet import build_sparse_unet, fold_batchnorm
+    from mosaic3d_core.sparse import SparseTensor
+
+    torch.manual_seed(0)
+    cells = room_of(voxels)
+    names = ("color", "occupancy", "verticality", "height") if variant == "narrow" else ("color",)
+    in_channels = 6 if variant == "narrow" else 3
+    net = build_sparse_unet(variant, in_channels=in_channels, init="kaiming").eval()
+    compute = getattr(torch, dtype)
+    rough_cosine = None
+    if path == "scene":
+        metadata = {"text_encoder": "minilm", "voxel_size_m": 2 * VOXEL_M, "input_channels": names, "logit_scale": 20.0}
+        encoder = SceneEncoder(LoadedCheckpoint(net, net.config, metadata), device=device, dtype=compute)
+        snapshot = snapshot_of(cells)
+        work = lambda: encoder.encode(snapshot)  # noqa: E731
+    else:
+        folded = fold_batchnorm(net).to(device)
+        folded.compute_dtype = compute
+        indices = torch.from_numpy(np.insert(cells, 0, 0, axis=1)).to(device)
+        features = (torch.rand(len(cells), in_channels) * 2 - 1).to(device)
+
+        def work() -> torch.Tensor:
+            with torch.inference_mode():
+                return folded(SparseTensor(features, indices)).cpu()
+
+    times = []
+    for _ in range(repeat + 1):
+        start = time.perf_counter()
+        result = work()
+        times.append((time.perf_counter() - start) * 1e3)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if path == "encoder" and compute != torch.float32:
+        folded.compute_dtype = torch.float32
+        rough_cosine = float(torch.nn.functional.cosine_similarity(result, work(), dim=1).min())
+    first, rest = times[0], sorted(times[1:])
+    return {
+        "variant": variant,
+        "path": path,
+        "voxels": voxels,
+        "backend": "torch",
+        "dtype": dtype,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "median_ms": round(statistics.median(rest), 1),
+        "p95_ms": round(rest[min(len(rest) - 1, int(0.95 * len(rest)))], 1),
+        "first_ms": round(first, 1),
+        "peak_mb": round(peak),
+        "cosine_min": rough_cosine if rough_cosine is None else round(rough_cosine, 5),
+    }
+
+
+def in_own_process(row: tuple[str, str, int], dtype: str, device: str, repeat: int) -> dict[str, object]:
+    """One row, measured in a process of its own."""
+    command = [sys.executable, __file__, "--row", json.dumps([*row, dtype, device, repeat])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"measuring {row} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Measure, print the table, write the JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="file to write the rows to")
+    parser.add_argument("--quick", action="store_true", help="small clouds only, under a minute")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"], help="dtypes to measure")
+    parser.add_argument("--repeat", type=int, default=9, help="calls per row after the first (default: %(default)s)")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.row:
+        print(json.dumps(measure(*json.loads(arguments.row))))
+        return
+    rows = []
+    print("  ".join(f"{name:>10}" for name in COLUMNS))
+    for row in QUICK if arguments.quick else FULL:
+        for dtype in arguments.dtypes:
+            rows.append(in_own_process(row, dtype, arguments.device, arguments.repeat))
+            print("  ".join(f"{rows[-1][name]!s:>10}" for name in COLUMNS), flush=True)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
