@@ -147,15 +147,16 @@ def fold_batchnorm(model: SparseUNet) -> SparseUNet:
     Returns:
         A net in evaluation mode without gradients that computes what ``model`` computes in evaluation mode.
     """
-    folded = copy.deepcopy(model).eval().requires_grad_(False)
-    for module in folded.modules():
-        if isinstance(module, ConvNorm):
-            _fold(cast(Conv, module[0]), module[1])
-            module[1] = nn.Identity()
-        elif isinstance(module, BasicBlock):
-            _fold(module.conv1, module.bn1)
-            _fold(module.conv2, module.bn2)
-            module.bn1, module.bn2 = nn.Identity(), nn.Identity()
+    with torch.inference_mode(False), torch.no_grad():  # ordinary tensors: their changes can be noticed
+        folded = copy.deepcopy(model).eval().requires_grad_(False)
+        for module in folded.modules():
+            if isinstance(module, ConvNorm):
+                _fold(cast(Conv, module[0]), module[1])
+                module[1] = nn.Identity()
+            elif isinstance(module, BasicBlock):
+                _fold(module.conv1, module.bn1)
+                _fold(module.conv2, module.bn2)
+                module.bn1, module.bn2 = nn.Identity(), nn.Identity()
     return folded
 
 
@@ -165,6 +166,7 @@ def _fold(conv: Conv, norm: nn.Module) -> None:
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None, None], requires_grad=False)
     conv.bias = nn.Parameter(norm.bias - norm.running_mean * scale, requires_grad=False)
+    conv.forget_prepared()
 
 
 def build_sparse_unet(name: str, compute_dtype: torch.dtype | None = None, **overrides: Any) -> SparseUNet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -50,6 +51,14 @@ class Conv(nn.Module):
             per_tap = functional.per_tap(self.weight, dtype).contiguous()
             self._cache = (key, per_tap, None if self.bias is None else self.bias.detach().to(dtype))
         return self._cache[1], self._cache[2]
+
+    def forget_prepared(self) -> None:
+        """Drop the copies made for inference; needed only where a weight is replaced as a whole."""
+        self._cache = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Conv:
+        self.forget_prepared()  # another device or dtype
+        return super()._apply(fn, recurse)
 
     def infer(self, x: SparseTensor, relu: bool = False, residual: Tensor | None = None) -> SparseTensor:
         """The layer without gradients, then ``relu(out + bias + residual)`` while the result is in cache.
