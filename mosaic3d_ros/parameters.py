@@ -1,0 +1,232 @@
+"""Parameters of the nodes: one table with description, unit and range for each.
+
+Parameters of the map (``map.*``) and of queries (``query.*``) are the fields of the core's config classes:
+those own the defaults and their documentation, nothing is written twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from mosaic3d_core.mapping import VoxelMapConfig
+from mosaic3d_core.query import QueryConfig
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """One declared parameter.
+
+    Attributes:
+        name: As in the YAML file.
+        default: Value where none is given; its type is the parameter's type.
+        description: What it means, with the unit.
+        low: Smallest allowed number, or None.
+        high: Largest allowed number, or None.
+        choices: Allowed words; empty = any.
+        dynamic: True if it may be changed while the node runs.
+    """
+
+    name: str
+    default: Any
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    dynamic: bool = False
+
+    def descriptor(self) -> ParameterDescriptor:
+        """The descriptor that `ros2 param describe` shows."""
+        descriptor = ParameterDescriptor(description=self.description, read_only=not self.dynamic)
+        if self.choices:
+            descriptor.additional_constraints = "one of: " + ", ".join(self.choices)
+        if self.low is not None and self.high is not None:
+            if isinstance(self.default, float):
+                descriptor.floating_point_range = [FloatingPointRange(from_value=float(self.low), to_value=float(self.high))]
+            else:
+                descriptor.integer_range = [IntegerRange(from_value=int(self.low), to_value=int(self.high))]
+        return descriptor
+
+
+PERCEPTION: tuple[ParameterSpec, ...] = (
+    ParameterSpec("map_frame", "map", "Fixed frame of the map (z up); outputs are in this frame."),
+    ParameterSpec(
+        "pose_source",
+        "tf",
+        "Where camera poses come from: TF at the image stamp, PoseStamped on 'pose', or Odometry on 'odom'.",
+        choices=("tf", "pose", "odom"),
+    ),
+    ParameterSpec("checkpoint", "", "Checkpoint file of the 3D encoder; empty = the one that comes with the package."),
+    ParameterSpec("device", "cpu", "Where the 3D encoder runs: cpu, or a CUDA device such as cuda or cuda:0."),
+    ParameterSpec("encoder_threads", 0, "CPU threads of the encoder; 0 = all cores.", 0, 256),
+    ParameterSpec("encode_period_s", 0.5, "Shortest time between two encodings of the map, seconds.", 0.0, 3600.0),
+    ParameterSpec("vocabulary", [""], "Words of the continuous labels; [''] = indoor objects and surfaces."),
+    ParameterSpec("sync_slop_s", 0.02, "Largest time between a depth image and its colour image, seconds.", 0.0, 1.0),
+    ParameterSpec("sync_queue_size", 15, "Images kept while their partner is awaited, per topic.", 1, 1000),
+    ParameterSpec("image_queue_size", 30, "Images the middleware keeps while the node is busy, per topic.", 1, 1000),
+    ParameterSpec(
+        "reliable_images",
+        False,
+        "Ask for lost images again (needs a reliable publisher); false is the sensor habit and connects to all.",
+    ),
+    ParameterSpec("pose_timeout_s", 1.0, "Longest wait of a frame for its pose, seconds.", 0.0, 60.0),
+    ParameterSpec(
+        "pose_max_gap_s",
+        0.5,
+        "Largest time between two poses of a topic that are interpolated, seconds.",
+        0.0,
+        60.0,
+    ),
+    ParameterSpec("pending_frames", 30, "Frames that may wait for their pose.", 1, 1000),
+    ParameterSpec("fusion_queue_size", 30, "Frames that may wait to be fused; the oldest goes first.", 1, 1000),
+    ParameterSpec("tf_cache_s", 10.0, "History of transforms and poses, seconds.", 0.1, 3600.0),
+    ParameterSpec(
+        "jump_back_s",
+        0.5,
+        "A stamp this much older than the newest means that time started anew, seconds.",
+        0.01,
+        60.0,
+    ),
+    ParameterSpec("watchdog_period_s", 5.0, "Time between warnings about inputs that do not come, seconds.", 0.1, 3600.0),
+)
+"""Parameters of perception_node besides ``map.*`` and ``query.*``."""
+
+PLAYER: tuple[ParameterSpec, ...] = (
+    ParameterSpec("sequence", "room:0", "Folder or bag with posed RGB-D frames, or room:SEED for a generated room."),
+    ParameterSpec(
+        "sequence_options",
+        [""],
+        "Options of the reader as NAME=VALUE; for a generated room for example frames=60, width=320, height=240.",
+    ),
+    ParameterSpec("rate", 30.0, "Frames per second.", 0.1, 1000.0),
+    ParameterSpec("loop", False, "Start anew after the last frame."),
+    ParameterSpec("max_frames", 0, "Frames per round; 0 = all.", 0, 10_000_000),
+    ParameterSpec("preload", True, "Read all frames into memory before the first is published."),
+    ParameterSpec("map_frame", "map", "Parent of the camera in TF."),
+    ParameterSpec("depth_frame", "camera_depth_optical_frame", "Frame of the depth images (z forward)."),
+    ParameterSpec(
+        "color_frame",
+        "camera_color_optical_frame",
+        "Frame of the colour images where they are not registered to depth.",
+    ),
+    ParameterSpec(
+        "pose_output",
+        "tf",
+        "How poses are published: /tf, PoseStamped on 'pose', Odometry on 'odom', or none.",
+        choices=("tf", "pose", "odom", "none"),
+    ),
+    ParameterSpec("depth_encoding", "16UC1", "16UC1 (millimetres) or 32FC1 (metres).", choices=("16UC1", "32FC1")),
+    ParameterSpec(
+        "stamps",
+        "now",
+        "Stamps of the messages: the present time, or those of the sequence.",
+        choices=("now", "sequence"),
+    ),
+    ParameterSpec("publish_clock", False, "Publish /clock with the stamp of each frame (with stamps = sequence)."),
+    ParameterSpec(
+        "wait_for_subscribers_s",
+        0.0,
+        "Wait up to this long for subscribers of both image topics before the first frame, seconds.",
+        0.0,
+        3600.0,
+    ),
+)
+"""Parameters of rgbd_player."""
+
+# Range by field; the config class checks what a range cannot say.
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "map.voxel_size_m": (0.002, 1.0),
+    "map.min_depth_m": (0.0, 100.0),
+    "map.max_depth_m": (0.01, 1000.0),
+    "map.max_grazing_angle_deg": (0.0, 90.0),
+    "map.max_weight": (1, 1_000_000),
+    "map.max_voxels": (1, 1_000_000_000),
+    "query.min_score": (0.0, 1.0),
+}
+
+
+def _attribute_texts(config_class: type) -> dict[str, str]:
+    """Texts of the "Attributes:" part of a Google docstring, by name, on one line each."""
+    _, _, section = (config_class.__doc__ or "").partition("Attributes:")
+    texts: dict[str, str] = {}
+    name = ""
+    names = {field.name for field in fields(config_class)}
+    for line in section.splitlines():
+        match = re.match(r"\s+(\w+)(?: \(.*?\))?:\s+(.*)", line)
+        if match and match.group(1) in names:
+            name = match.group(1)
+            texts[name] = match.group(2).strip()
+        elif name and line.strip():
+            texts[name] += " " + line.strip()
+    return texts
+
+
+def specs_of_config(prefix: str, config_class: type, dynamic: bool = False) -> tuple[ParameterSpec, ...]:
+    """Parameter table of a config dataclass.
+
+    Args:
+        prefix: Start of the names ("map" gives "map.voxel_size_m").
+        config_class: Dataclass with defaults; None becomes 0.0, as ROS parameters have no optional numbers.
+        dynamic: Whether the parameters may change while the node runs.
+    """
+    texts = _attribute_texts(config_class)
+    table = []
+    for field in fields(config_class):
+        name = f"{prefix}.{field.name}"
+        default = 0.0 if field.default is None else field.default
+        text = texts.get(field.name, field.name.replace("_", " "))
+        if field.default is None:
+            text += " 0 = not set."
+        low, high = _RANGES.get(name, (None, None))
+        table.append(ParameterSpec(name, default, text, low, high, dynamic=dynamic))
+    return tuple(table)
+
+
+def perception_specs() -> tuple[ParameterSpec, ...]:
+    """All parameters of perception_node."""
+    return (
+        *PERCEPTION,
+        *specs_of_config("map", VoxelMapConfig),
+        *specs_of_config("query", QueryConfig, dynamic=True),
+    )
+
+
+def declare(node: Node, specs: Iterable[ParameterSpec]) -> dict[str, Any]:
+    """Declare parameters and read them.
+
+    Returns:
+        Values by name.
+
+    Raises:
+        ValueError: One sentence that names the parameter, where a given value is of the wrong type or out of
+            range.
+    """
+    values: dict[str, Any] = {}
+    for spec in specs:
+        try:
+            values[spec.name] = node.declare_parameter(spec.name, spec.default, spec.descriptor()).value
+        except Exception as error:
+            raise ValueError(f"Parameter '{spec.name}' ({spec.description}): {error}") from error
+        if spec.choices and values[spec.name] not in spec.choices:
+            raise ValueError(f"Parameter '{spec.name}' is '{values[spec.name]}'; it must be one of {', '.join(spec.choices)}.")
+    return values
+
+
+def config_from(prefix: str, config_class: type, values: Mapping[str, Any]) -> Any:
+    """Config object from parameter values; its own check raises ValueError for impossible combinations."""
+    arguments = {}
+    for field in fields(config_class):
+        value = values[f"{prefix}.{field.name}"]
+        arguments[field.name] = None if field.default is None and value == 0 else value
+    return config_class(**arguments)
+
+
+def merged(values: Mapping[str, Any], changes: Sequence[Parameter]) -> dict[str, Any]:
+    """Parameter values after a requested change."""
+    return {**values, **{change.name: change.value for change in changes}}

@@ -1,0 +1,92 @@
+"""Subscriptions that feed transforms and poses into the pose source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from geometry_msgs.msg import Pose, PoseStamped
+from nav_msgs.msg import Odometry
+from rclpy.callback_groups import CallbackGroup
+from rclpy.node import Node
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
+
+from mosaic3d_core.errors import FrameError
+from mosaic3d_ros import conversions as convert
+from mosaic3d_ros import qos
+from mosaic3d_ros.pose_source import PoseSource, TfPoseSource, TopicPoseSource
+from mosaic3d_ros.tf_buffer import TransformBuffer
+
+
+class PoseInputs:
+    """TF always (for camera extrinsics and reply frames), plus the topic of the chosen pose source.
+
+    Args:
+        node: Creates the subscriptions.
+        values: The node's parameters.
+        group: Callback group of the subscriptions.
+        on_change: Called when new poses came.
+        on_bad: Called with (reason, sentence) for a transform or pose that cannot be used.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        values: Mapping[str, Any],
+        group: CallbackGroup,
+        on_change: Callable[[], None],
+        on_bad: Callable[[str, str], None],
+    ) -> None:
+        self._on_change = on_change
+        self._on_bad = on_bad
+        self.buffer = TransformBuffer(values["tf_cache_s"], values["jump_back_s"])
+        self.source: PoseSource = TfPoseSource(self.buffer, values["map_frame"])
+        node.create_subscription(TFMessage, "/tf", self._on_tf, qos.TF, callback_group=group)
+        node.create_subscription(TFMessage, "/tf_static", self._on_tf_static, qos.TF_STATIC, callback_group=group)
+        if values["pose_source"] == "tf":
+            return
+        topic = values["pose_source"]
+        self._topic_source = TopicPoseSource(
+            self.buffer,
+            values["map_frame"],
+            node.resolve_topic_name(topic),
+            values["tf_cache_s"],
+            values["jump_back_s"],
+            values["pose_max_gap_s"],
+        )
+        self.source = self._topic_source
+        kind, taker = (PoseStamped, self._on_pose) if topic == "pose" else (Odometry, self._on_odometry)
+        node.create_subscription(kind, topic, taker, qos.camera_in(100, reliable=False), callback_group=group)
+
+    def _on_tf(self, message: TFMessage) -> None:
+        self._take(message, is_static=False)
+
+    def _on_tf_static(self, message: TFMessage) -> None:
+        self._take(message, is_static=True)
+
+    def _take(self, message: TFMessage, is_static: bool) -> None:
+        for item in message.transforms:
+            try:
+                pose = convert.matrix_from_transform(item.transform)
+            except FrameError as error:
+                self._on_bad(error.reason, f"'{item.header.frame_id}' <- '{item.child_frame_id}': {error}")
+                continue
+            stamp_ns = convert.stamp_to_ns(item.header.stamp)
+            self.buffer.set(item.header.frame_id, item.child_frame_id, stamp_ns, pose, is_static)
+        self._on_change()
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        self._add(message.header, "", message.pose)
+
+    def _on_odometry(self, message: Odometry) -> None:
+        self._add(message.header, message.child_frame_id, message.pose.pose)
+
+    def _add(self, header: Header, child_frame_id: str, pose: Pose) -> None:
+        try:
+            matrix = convert.matrix_from_pose(pose)
+        except FrameError as error:
+            self._on_bad(error.reason, str(error))
+            return
+        self._topic_source.add(convert.stamp_to_ns(header.stamp), header.frame_id, child_frame_id, matrix)
+        self._on_change()

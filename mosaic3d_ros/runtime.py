@@ -1,0 +1,98 @@
+"""Start and end of a node process."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.node import Node
+
+
+class ClosableNode(Protocol):
+    """A node with threads of its own."""
+
+    def close(self) -> None:
+        """End the threads; called before the node is destroyed."""
+        ...
+
+    def destroy_node(self) -> None:
+        """As in rclpy."""
+        ...
+
+    exit_code: int
+    """Exit code of the process after a clean end."""
+
+
+class RosLogHandler(logging.Handler):
+    """Sends the core library's log records to the node's logger."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self._logger = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass on one record at its level."""
+        text = f"{record.name}: {record.getMessage()}"
+        if record.levelno >= logging.ERROR:
+            self._logger.error(text)
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(text)
+        else:
+            self._logger.info(text)
+
+
+def install_log_handler(node: Node) -> None:
+    """Route ``mosaic3d_core`` logging into ROS logging, once per process."""
+    core = logging.getLogger("mosaic3d_core")
+    core.handlers = [RosLogHandler(node)]
+    core.setLevel(logging.INFO)
+    core.propagate = False
+
+
+def run_node(create: Callable[[], ClosableNode], arguments: Sequence[str] | None, threads: int) -> int:
+    """Spin a node until it is told to end.
+
+    The order at the end matters: executor, its threads, the node, then rclpy. Any other order can end the
+        process with
+    "terminate called without an active exception".
+
+    Args:
+        create: Makes the node (a Node with ``close``).
+        arguments: Command line; None = that of the process.
+        threads: Threads for callbacks.
+
+    Returns:
+        Exit code: the node's after a clean end (Ctrl-C included), 2 when it cannot start with its settings.
+    """
+    rclpy.init(args=arguments)
+    code = 0
+    try:
+        try:
+            node = create()
+        except (ValueError, ImportError, OSError) as error:
+            print(f"Cannot start: {error}", file=sys.stderr, flush=True)
+            return 2
+        executor = MultiThreadedExecutor(num_threads=threads) if threads > 1 else SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            executor.spin()
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass
+        finally:
+            # `ros2 launch` without a terminal interrupts twice; the second must not break the orderly end.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            node.close()
+            code = node.exit_code
+            executor.shutdown()
+            node.destroy_node()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if rclpy.ok():
+            rclpy.shutdown()
+    return code

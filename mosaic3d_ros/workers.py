@@ -1,0 +1,153 @@
+"""The two threads behind the node.
+
+One fuses frames, one encodes the newest map. Callbacks only hand work over.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from mosaic3d_core.errors import FrameError
+
+Item = TypeVar("Item")
+
+
+class Worker:
+    """A named thread that ends when asked and never dies of an error.
+
+    Args:
+        name: Name of the thread.
+        on_error: Called with an unexpected exception; the thread goes on.
+    """
+
+    def __init__(self, name: str, on_error: Callable[[Exception], None]) -> None:
+        self._on_error = on_error
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> bool:
+        """Ask the thread to end after its present work; True if it did in time."""
+        self._stopping.set()
+        self._wake()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._step()
+            except Exception as error:  # one bad frame or one failed encoding must not end the node
+                self._on_error(error)
+
+    def _step(self) -> None:
+        """Wait for work and do one piece of it; return at once when stopping."""
+        raise NotImplementedError
+
+    def _wake(self) -> None:
+        """End a wait in :meth:`_step`."""
+        raise NotImplementedError
+
+
+class QueueWorker(Worker, Generic[Item]):
+    """Handles items in order; when more come than it can take, the oldest go.
+
+    Args:
+        name: Name of the thread.
+        capacity: Most items that wait.
+        handle: Does the work for one item; a ``FrameError`` drops it for its reason.
+        on_drop: Called with (reason, sentence) for each item that is dropped.
+        on_error: See :class:`Worker`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        capacity: int,
+        handle: Callable[[Item], None],
+        on_drop: Callable[[str, str], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        super().__init__(name, on_error)
+        self._capacity = capacity
+        self._handle = handle
+        self._on_drop = on_drop
+        self._items: deque[Item] = deque()
+        self._ready = threading.Condition()
+
+    def put(self, item: Item) -> None:
+        """Queue an item."""
+        with self._ready:
+            self._items.append(item)
+            full = len(self._items) > self._capacity
+            if full:
+                self._items.popleft()
+            self._ready.notify()
+        if full:
+            self._on_drop("queue_full", f"Frames come faster than they can be fused ({self._capacity} wait).")
+
+    def clear(self) -> int:
+        """Drop what waits; returns how many."""
+        with self._ready:
+            count = len(self._items)
+            self._items.clear()
+        return count
+
+    def _step(self) -> None:
+        with self._ready:
+            while not self._items and not self._stopping.is_set():
+                self._ready.wait()
+            if self._stopping.is_set():
+                return
+            item = self._items.popleft()
+        try:
+            self._handle(item)
+        except FrameError as error:
+            self._on_drop(error.reason, str(error))
+
+    def _wake(self) -> None:
+        with self._ready:
+            self._ready.notify_all()
+
+
+class LatestWorker(Worker):
+    """Does one job again and again when asked; requests that come while it runs count as one.
+
+    Args:
+        name: Name of the thread.
+        job: The work; it reads the newest state itself.
+        min_period_s: Shortest time between two starts.
+        on_error: See :class:`Worker`.
+    """
+
+    def __init__(self, name: str, job: Callable[[], None], min_period_s: float, on_error: Callable[[Exception], None]) -> None:
+        super().__init__(name, on_error)
+        self._job = job
+        self._min_period_s = min_period_s
+        self._requested = threading.Event()
+        self._started_s = -float("inf")
+
+    def request(self) -> None:
+        """Ask for (another) run."""
+        self._requested.set()
+
+    def _step(self) -> None:
+        self._requested.wait()
+        rest = self._started_s + self._min_period_s - time.monotonic()
+        if rest > 0:
+            self._stopping.wait(rest)
+        if self._stopping.is_set():
+            return
+        self._requested.clear()
+        self._started_s = time.monotonic()
+        self._job()
+
+    def _wake(self) -> None:
+        self._requested.set()
