@@ -22,6 +22,7 @@ def register_color_to_depth(
     T_color_depth: NDArray[np.float64],
     depth: NDArray[np.float32],
     depth_camera: PinholeCamera,
+    stride: int = 1,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Look up the colour of every depth pixel, leaving out points that the colour camera cannot see.
 
@@ -31,6 +32,7 @@ def register_color_to_depth(
         T_color_depth: (4, 4), maps depth-camera points into the colour camera.
         depth: (H, W) float32 metres, 0 or NaN = none.
         depth_camera: Its intrinsics.
+        stride: Look up every n-th pixel in both directions only; the others stay unknown.
 
     Returns:
         Colour (H, W, 3) uint8 on the depth grid (0 where unknown) and a mask (H, W) of where it is known.
@@ -38,11 +40,11 @@ def register_color_to_depth(
     T = np.asarray(T_color_depth, np.float64)
     d = np.array([depth_camera.fx, depth_camera.fy, depth_camera.cx, depth_camera.cy])
     c = np.array([color_camera.fx, color_camera.fy, color_camera.cx, color_camera.cy])
-    return _lookup(np.ascontiguousarray(color), c, T, np.ascontiguousarray(depth), d)
+    return _lookup(np.ascontiguousarray(color), c, T, np.ascontiguousarray(depth), d, stride)
 
 
 @numba.njit(cache=True, nogil=True)
-def _lookup(color, c, T, depth, d):  # type: ignore[no-untyped-def]
+def _lookup(color, c, T, depth, d, stride):  # type: ignore[no-untyped-def]
     h, w = depth.shape
     hc, wc = color.shape[0], color.shape[1]
     out = np.zeros((h, w, 3), np.uint8)
@@ -50,8 +52,8 @@ def _lookup(color, c, T, depth, d):  # type: ignore[no-untyped-def]
     where = np.full((h, w, 2), -1, np.int32)
     zs = np.zeros((h, w), np.float32)
     nearest = np.full((hc // _CELL_PX + 1, wc // _CELL_PX + 1), np.inf, np.float32)
-    for v in range(h):
-        for u in range(w):
+    for v in range(0, h, stride):
+        for u in range(0, w, stride):
             z = depth[v, u]
             if not z > 0:
                 continue
@@ -68,8 +70,8 @@ def _lookup(color, c, T, depth, d):  # type: ignore[no-untyped-def]
             zs[v, u] = zc
             if zc < nearest[vi // _CELL_PX, ui // _CELL_PX]:
                 nearest[vi // _CELL_PX, ui // _CELL_PX] = zc
-    for v in range(h):
-        for u in range(w):
+    for v in range(0, h, stride):
+        for u in range(0, w, stride):
             ui, vi = where[v, u, 0], where[v, u, 1]
             if ui < 0:
                 continue

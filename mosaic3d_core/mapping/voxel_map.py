@@ -149,7 +149,7 @@ class VoxelMap:
         else:
             T_color_depth = frame.T_color_depth if frame.T_color_depth is not None else np.eye(4)
             color, known = register_color_to_depth(
-                frame.color, frame.color_camera or frame.depth_camera, T_color_depth, depth, frame.depth_camera
+                frame.color, frame.color_camera or frame.depth_camera, T_color_depth, depth, frame.depth_camera, c.pixel_stride
             )
         cam = frame.depth_camera
         with self._lock:
