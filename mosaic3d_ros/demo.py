@@ -26,11 +26,19 @@ from mosaic3d_ros.demo_processes import Child, ChildDiedError, isolate_environme
 _READY_TIMEOUT_S = 120.0
 _SETTLE_TIMEOUT_S = 60.0
 _ASK_PERIOD_S = 0.25
+# A recording is finite: on a busy machine its frames may wait, where a robot's would have to be dropped.
+_PATIENT = {
+    "reliable_images": "true",
+    "image_queue_size": 100,
+    "pending_frames": 300,
+    "pose_timeout_s": 10.0,
+    "fusion_queue_size": 300,
+}
 _SEEN = ("chair", "table", "something to sit on")
 _NEW = "a {} {} number {}"
 _COLORS, _THINGS = ("red", "blue", "wooden", "white", "black"), ("lamp", "shelf", "bag", "door", "bottle", "screen", "carpet")
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,8 @@ class Demo:
 
     def _start(self) -> None:
         settings = self._settings
-        node = ["--ros-args", "-p", f"checkpoint:={settings.checkpoint}"] if settings.checkpoint else []
+        node = ["--ros-args", *(part for name, value in _PATIENT.items() for part in ("-p", f"{name}:={value}"))]
+        node += ["-p", f"checkpoint:={settings.checkpoint}"] if settings.checkpoint else []
         self._children.append(Child("perception_node", "mosaic3d_ros.perception_node", node, settings.out))
         options = ", ".join(f"{name}={value}" for name, value in settings.room_options.items())
         player = ["--ros-args", "-p", f"sequence:=room:{settings.seed}", "-p", f"sequence_options:=[{options}]"]

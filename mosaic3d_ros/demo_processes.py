@@ -49,6 +49,11 @@ class Child:
                 [sys.executable, "-m", module, *arguments], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
 
+    @property
+    def process_id(self) -> int:
+        """Process id."""
+        return self._process.pid
+
     def running(self) -> bool:
         """Whether it still runs.
 

@@ -1,0 +1,247 @@
+"""perception_node as a process: what a client, a late viewer and Ctrl-C get from it."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import rclpy
+from mosaic3d_msgs.srv import QueryObjects, SaveMap, SetVocabulary
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import MarkerArray
+
+from mosaic3d_core.geometry.camera import PinholeCamera
+from mosaic3d_core.mapping import load_map
+from mosaic3d_ros import conversions as convert
+from mosaic3d_ros import qos
+
+from .conftest import wait_until
+
+pytestmark = pytest.mark.ros
+CAMERA = PinholeCamera(130.0, 130.0, 79.5, 59.5, 160, 120)
+
+
+class Robot:
+    """A camera driver and a client in one."""
+
+    def __init__(self):
+        rclpy.init(args=[])
+        self.node = rclpy.create_node("robot")
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.progress = {"fused": 0, "dropped": {}}
+        self.node.create_subscription(String, "perception_node/progress", self._on_progress, qos.LATCHED)
+        kinds = {"rgb/image": Image, "depth/image": Image, "rgb/camera_info": CameraInfo, "depth/camera_info": CameraInfo}
+        self.out = {topic: self.node.create_publisher(kind, topic, qos.CAMERA_OUT) for topic, kind in kinds.items()}
+        self.tf = self.node.create_publisher(TFMessage, "/tf", qos.TF)
+        self.clients = {}
+
+    def _on_progress(self, message):
+        self.progress = json.loads(message.data)
+
+    def spin(self, seconds=0.1):
+        self.executor.spin_once(timeout_sec=seconds)
+
+    def connected(self):
+        return all(publisher.get_subscription_count() for publisher in [*self.out.values(), self.tf])
+
+    def call(self, kind, name, request):
+        client = self.clients.get(name) or self.clients.setdefault(name, self.node.create_client(kind, name))
+        assert client.wait_for_service(60.0), f"no service {name}"
+        future = client.call_async(request)
+        wait_until(future.done, self.spin, 60.0, f"a reply of {name}")
+        return future.result()
+
+    def ask(self, *texts, **fields):
+        return self.call(QueryObjects, "query_objects", QueryObjects.Request(texts=list(texts), **fields))
+
+    def send_frame(self, encoding="16UC1", camera=CAMERA, pose=True):
+        """A floor with a box, seen from above."""
+        stamp = self.node.get_clock().now().nanoseconds
+        header = convert.make_header("camera", stamp)
+        depth = np.full((120, 160), 1.5, np.float32)
+        depth[40:80, 60:100] = 1.1
+        color = np.full((120, 160, 3), 120, np.uint8)
+        color[40:80, 60:100] = (200, 30, 30)
+        if pose:
+            looking_down = np.array([[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 1.5], [0, 0, 0, 1]], np.float64)
+            message = TFMessage()
+            from geometry_msgs.msg import TransformStamped
+
+            transform = TransformStamped(header=convert.make_header("map", stamp), child_frame_id="camera")
+            transform.transform = convert.transform_from_matrix(looking_down)
+            message.transforms.append(transform)
+            self.tf.publish(message)
+        info = convert.camera_info_message(camera, header)
+        self.out["depth/camera_info"].publish(info)
+        self.out["rgb/camera_info"].publish(info)
+        self.out["rgb/image"].publish(convert.color_message(color, header))
+        message = convert.depth_message(depth, header)
+        message.encoding = encoding
+        self.out["depth/image"].publish(message)
+
+    def send_until(self, condition, what, **frame):
+        def step():
+            self.send_frame(**frame)
+            end = time.monotonic() + 0.15
+            while time.monotonic() < end:
+                self.spin(0.05)
+
+        wait_until(condition, step, 60.0, what)
+
+    def close(self):
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.try_shutdown()
+
+
+@pytest.fixture(scope="module")
+def process(start_node, checkpoint):
+    return start_node("mosaic3d_ros.perception_node", "-p", f"checkpoint:={checkpoint}", "-p", "watchdog_period_s:=1.0",
+                      "-p", "pose_timeout_s:=0.5")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def robot(process):
+    robot = Robot()
+    yield robot
+    robot.close()
+
+
+@pytest.fixture(scope="module")
+def mapped(robot):
+    """A robot whose node has an encoded map."""
+    robot.call(SetBool, "perception_node/pause", SetBool.Request(data=False))
+    wait_until(robot.connected, robot.spin, 60.0, "all subscriptions")
+    robot.send_until(lambda: robot.progress["fused"] >= 5, "fusion")
+    wait_until(lambda: robot.progress["encoded_generation"] == robot.progress["generation"], robot.spin, 60.0, "encoding")
+    return robot
+
+
+def test_query_before_the_first_map_says_so(robot):
+    reply = robot.ask("chair")
+    assert not reply.success
+    assert "no map yet" in reply.message
+    reply = robot.call(SaveMap, "perception_node/save_map", SaveMap.Request(path="nowhere.m3dmap"))
+    assert not reply.success
+    assert "no map yet" in reply.message
+
+
+def test_missing_inputs_are_named(robot, process):
+    wait_until(lambda: "No messages on '/depth/image'" in process.output(), robot.spin, 30.0, "a warning about the topics")
+
+
+def test_missing_poses_are_named(robot, process):
+    wait_until(robot.connected, robot.spin, 60.0, "all subscriptions")
+    robot.send_until(lambda: "no pose for them: waiting for the transform 'map'" in process.output(), "the warning", pose=False)
+    wait_until(lambda: robot.progress["dropped"].get("no_pose"), robot.spin, 30.0, "the count")
+
+
+def test_query_is_answered(mapped):
+    reply = mapped.ask("floor", "box")
+    assert reply.success, reply.message
+    assert reply.header.frame_id == "map"
+    assert reply.map_generation > 0
+    assert all(0 <= found.score <= 1 and found.id >= 1 for found in reply.objects)
+
+
+def test_any_object_carries_points_when_asked(mapped):
+    reply = mapped.ask("floor", "box", "table", min_score=0.001, max_objects=1, include_points=True)
+    assert reply.success
+    for found in reply.objects:
+        assert found.points.width == found.num_voxels
+        assert min(found.size.x, found.size.y, found.size.z) >= 0
+
+
+@pytest.mark.parametrize(
+    ("texts", "fields", "message"),
+    [
+        ([], {}, "at least one"),
+        ([""], {}, "empty"),
+        (["x" * 10_000], {}, "1000"),
+        (["chair"], {"min_score": 1.5}, "1.5"),
+        (["chair"], {"frame_id": "mars"}, "'mars' is unknown"),
+    ],
+    ids=["empty list", "empty text", "10 kB text", "min_score 1.5", "unknown frame"],
+)
+def test_bad_request_gets_a_sentence(mapped, texts, fields, message):
+    reply = mapped.ask(*texts, **fields)
+    assert not reply.success
+    assert message in reply.message
+    assert not reply.objects
+
+
+@pytest.mark.parametrize(("kind", "topic"), [(PointCloud2, "labelled_cloud"), (MarkerArray, "instances")])
+def test_late_subscriber_gets_the_newest_at_once(mapped, kind, topic):
+    got = []
+    subscription = mapped.node.create_subscription(kind, f"perception_node/{topic}", got.append, qos.LATCHED)
+    wait_until(lambda: got, mapped.spin, 10.0, f"a latched message on {topic}")
+    mapped.node.destroy_subscription(subscription)
+    if kind is PointCloud2:
+        rows = convert.points_from_cloud(got[-1])
+        assert len(rows) > 500
+        assert np.abs(rows["z"]).min() < 0.05
+
+
+def test_unknown_encoding_is_counted_and_the_node_goes_on(mapped):
+    mapped.send_until(lambda: mapped.progress["dropped"].get("bad_encoding"), "the drop", encoding="8UC1")
+    before = mapped.progress["fused"]
+    mapped.send_until(lambda: mapped.progress["fused"] > before, "fusion afterwards")
+
+
+def test_sizes_that_disagree_are_counted(mapped):
+    other = PinholeCamera(130.0, 130.0, 99.5, 59.5, 200, 120)
+    mapped.send_until(lambda: mapped.progress["dropped"].get("size_mismatch"), "the drop", camera=other)
+    before = mapped.progress["fused"]
+    mapped.send_until(lambda: mapped.progress["fused"] > before, "fusion afterwards")
+
+
+def test_vocabulary_can_be_replaced(mapped):
+    reply = mapped.call(SetVocabulary, "perception_node/set_vocabulary", SetVocabulary.Request(texts=["floor", "red box"]))
+    assert reply.success
+    assert "2 words" in reply.message
+    reply = mapped.call(SetVocabulary, "perception_node/set_vocabulary", SetVocabulary.Request(texts=["floor", " "]))
+    assert not reply.success
+    assert mapped.call(SetVocabulary, "perception_node/set_vocabulary", SetVocabulary.Request()).success
+
+
+def test_map_is_saved_to_a_file(mapped, tmp_path):
+    target = tmp_path / "room.m3dmap"
+    reply = mapped.call(SaveMap, "perception_node/save_map", SaveMap.Request(path=str(target)))
+    assert reply.success, reply.message
+    assert len(load_map(target)) > 500
+    again = mapped.call(SaveMap, "perception_node/save_map", SaveMap.Request(path=str(target)))
+    assert not again.success
+    assert "overwrite" in again.message
+
+
+def test_pause_and_reset(mapped):
+    assert mapped.call(SetBool, "perception_node/pause", SetBool.Request(data=True)).success
+    mapped.send_until(lambda: mapped.progress["dropped"].get("paused"), "a paused frame")
+    assert mapped.call(Trigger, "perception_node/reset_map", Trigger.Request()).success
+    assert "no map yet" in mapped.ask("chair").message
+    assert mapped.call(SetBool, "perception_node/pause", SetBool.Request(data=False)).success
+    mapped.send_until(lambda: mapped.ask("chair").success, "a new map")
+
+
+def test_interrupt_ends_the_process_cleanly(mapped, process):
+    assert process.interrupt() == 0
+    assert "Fused" in process.output()
+    assert "Traceback" not in process.output()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("pose_source:=gps", "tf, pose, odom"), ("checkpoint:=/nowhere/model.safetensors", "/nowhere/model.safetensors")],
+)
+def test_wrong_setting_ends_with_one_line(start_node, checkpoint, option, message):
+    settings = ["-p", f"checkpoint:={checkpoint}"] if not option.startswith("checkpoint") else []
+    node = start_node("mosaic3d_ros.perception_node", *settings, "-p", option)
+    assert node.process.wait(60) == 2
+    assert "Cannot start" in node.output()
+    assert message in node.output()
+    assert "Traceback" not in node.output()
