@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -34,7 +35,7 @@ def rss_mb(process_id: int) -> float:
 class Meter:
     """Asks queries and takes times while the player loops through a room."""
 
-    def __init__(self, client, node: Child) -> None:
+    def __init__(self, client: Any, node: Child) -> None:
         self.client, self.node = client, node
         self.new_ms: list[float] = []
         self.cached_ms: list[float] = []
@@ -118,7 +119,7 @@ def run(args: argparse.Namespace, folder: Path) -> dict[str, object]:
         rclpy.try_shutdown()
 
 
-def figures(client, meter: Meter) -> dict[str, object]:
+def figures(client: Any, meter: Meter) -> dict[str, object]:
     """Results as JSON values."""
     dropped = client.dropped
     lost = client.published - client.fused - sum(dropped.values())
