@@ -251,7 +251,8 @@ class PerceptionNode(Node):
         for worker in self._workers:
             worker.stop()
         counts = self.counters.as_dict()
-        self.get_logger().info(f"Fused {counts['fused']} frames, dropped {counts['dropped'] or 'none'}.")
+        # Not through the logger: after Ctrl-C its topic is gone and it would complain about that.
+        print(f"Fused {counts['fused']} frames, dropped {counts['dropped'] or 'none'}.", flush=True)
 
 
 def _limit_threads(count: int) -> None:
