@@ -22,7 +22,7 @@ ARGUMENTS = {
     "sequence": ("room:7", "Generated room (room:SEED), or a folder or bag with posed RGB-D frames"),
     "rate": ("15.0", "Frames per second"),
     "loop": ("true", "Start anew after the last frame"),
-    "rviz": ("true", "Start RViz with the shipped view"),
+    "rviz": ("false", "Start RViz with the shipped view"),
     "namespace": ("", "Namespace of both nodes"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
     "checkpoint": ("", "Checkpoint file of the 3D encoder; empty = the one that comes with the package"),
