@@ -10,14 +10,14 @@ class QueryConfig:
     """Thresholds and limits of queries and labelling.
 
     Attributes:
-        min_score: An object is reported when its score is at least this. At 0.5 the query explains its voxels
-            better than all the alternatives together.
+        min_score: An object is reported when its score is at least this. The query must take about a third of the probability
+            against some 75 alternatives; higher loses small things, lower reports absent ones (weighed on validation rooms).
         seed_score: A voxel that scores at least this starts an object ...
         grow_score: ... and connected voxels down to this belong to it (hysteresis: the border of an object
             scores lower than its middle, because neighbouring voxels mix).
-        cosine_floor: A voxel whose cosine with the query (or the concept it means) is below this is never a
-            match, however
-            badly the alternatives fit: a word unlike anything seen gets no object.
+        cosine_floor: A voxel whose cosine with the query (or the concept it means) is below this is never a match, however
+            badly the alternatives fit. Cosines of contrastively trained features are small in absolute terms, so the default
+            only asks that they point the same way.
         same_concept_low: Similarity between the query and a concept of the vocabulary (or one of its
             synonyms) under which they are different things ...
         same_concept_high: ... and above which they mean the same, so that the concept counts for the query,
@@ -41,10 +41,10 @@ class QueryConfig:
         max_text_length: Longest accepted text, characters.
     """
 
-    min_score: float = 0.5
-    seed_score: float = 0.5
-    grow_score: float = 0.3
-    cosine_floor: float = 0.15
+    min_score: float = 0.35
+    seed_score: float = 0.35
+    grow_score: float = 0.18
+    cosine_floor: float = 0.0
     same_concept_low: float = 0.55
     same_concept_high: float = 0.70
     same_concept_margin: float = 0.20

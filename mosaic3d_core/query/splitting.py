@@ -18,13 +18,13 @@ from mosaic3d_core.query.components import connected_components
 # A flat surface counts as a wall, floor or ceiling of its own from this size; a wardrobe's side is smaller,
 # so it stays whole.
 _PLANE_EXTENT_M = 1.0
-_PLANE_THICKNESS_M = 0.20
+_PLANE_THICKNESS_M = 0.30
 # The flat surfaces must make up most of the part, or it is furniture that happens to have flat sides.
-_PLANE_SHARE = 0.7
+_PLANE_SHARE = 0.5
 # A neck this much narrower than the narrower of both sides separates two objects ...
-_NECK_RATIO = 0.5
+_NECK_RATIO = 0.4
 # ... and a milder one does when the mean colours differ by this much (Euclidean, 0..255 RGB).
-_NECK_RATIO_COLOUR = 0.75
+_NECK_RATIO_COLOUR = 0.6
 _COLOUR_DISTANCE = 60.0
 # Objects narrower than this have no meaningful inner width (their footprint is a line of a few noisy cells).
 _MIN_HALF_WIDTH_M = 0.12
@@ -68,7 +68,7 @@ def split_touching(
 def _split_planes(indices: np.ndarray, local: np.ndarray, normals: np.ndarray) -> np.ndarray | None:
     """Object number per voxel when the part consists of at least two large flat surfaces, else None."""
     groups = _normal_groups(normals)
-    usable = np.flatnonzero(groups >= 0)
+    usable = np.flatnonzero(groups >= 2)  # a sofa's or a bed's flat top is no object of its own
     if len(usable) < _PLANE_SHARE * len(local):
         return None
     numbers, count = connected_components(indices[usable], groups[usable], reach=2)

@@ -66,7 +66,7 @@ def test_an_unlike_word_is_cut_off_by_the_floor():
 
 @pytest.mark.parametrize(
     ("cosines", "expected"),
-    [((0.9, 0.1, 0.2), 0), ((0.1, 0.9, 0.2), 1), ((0.1, 0.2, 0.9), NO_LABEL), ((0.01, 0.02, -0.5), NO_LABEL)],
+    [((0.9, 0.1, 0.2), 0), ((0.1, 0.9, 0.2), 1), ((0.1, 0.2, 0.9), NO_LABEL), ((-0.02, -0.01, -0.5), NO_LABEL)],
 )
 def test_labels_take_the_best_word_or_none(cosines, expected):
     word_cosine = np.array([cosines[:2]], np.float32)
