@@ -162,6 +162,10 @@ class Demo:
         while not self._client.settled and time.monotonic() < deadline:
             self._client.spin(_ASK_PERIOD_S)
             self._check()
+        warm: set[str] = set()
+        for count in range(8):  # a short recording may have ended before it could be asked about
+            if not (self._measured.new_ms and self._measured.seen_ms):
+                self._ask_one(count, warm)
         self._client.spin(2.0)  # the labelled cloud of the last map follows its encoding
 
     def _judge(self, map_file: Path) -> dict[str, Any]:
