@@ -10,7 +10,7 @@ class QueryConfig:
     """Thresholds and limits of queries and labelling.
 
     Attributes:
-        min_score: An object is reported when its score is at least this. The query must take about a third of the probability
+        min_score: An object is reported when its score is at least this. The query must take 40 % of the probability
             against some 75 alternatives; higher loses small things, lower reports absent ones (weighed on validation rooms).
         seed_score: A voxel that scores at least this starts an object ...
         grow_score: ... and connected voxels down to this belong to it (hysteresis: the border of an object
@@ -41,7 +41,7 @@ class QueryConfig:
         max_text_length: Longest accepted text, characters.
     """
 
-    min_score: float = 0.35
+    min_score: float = 0.4
     seed_score: float = 0.35
     grow_score: float = 0.18
     cosine_floor: float = 0.0
