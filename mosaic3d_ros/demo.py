@@ -55,7 +55,7 @@ class Settings:
     picture_width: int
 
     @property
-    def room_options(self) -> dict[str, int]:
+    def room_options(self) -> dict[str, Any]:
         """Options of the generated room, the same in the player and for the truth."""
         return {"frames": self.frames, "width": self.width, "height": self.height}
 
