@@ -83,7 +83,7 @@ def test_render_draws_all_pictures(command, encoded_map_file, tmp_path):
 
 @pytest.fixture
 def cloud_file(tmp_path):
-    from conftest import furniture
+    from cli_scenes import furniture
 
     points, colors = furniture()
     zeros = np.zeros(len(points))
@@ -174,7 +174,7 @@ def test_damaged_files_are_refused(command, encoded_map_file, map_file, checkpoi
 
 
 def test_a_cloud_in_millimetres_is_noticed(command, tmp_path, checkpoint):
-    from conftest import furniture
+    from cli_scenes import furniture
 
     points, colors = furniture()
     zeros = np.zeros(len(points))
