@@ -198,7 +198,7 @@ class FrameIntake:
         pending: The queue behind the pairing.
         counters: Where everything is counted.
         slop_s: Largest time between the images of a pair.
-        queue_size: Images kept while their partner is awaited.
+        queue_size: Images kept while their partner is awaited, and pairs kept until both calibrations have come.
         jump_back_s: An image this much older than the newest means that time started anew.
         on_jump: Called with the size of a jump back in seconds.
     """
@@ -219,17 +219,21 @@ class FrameIntake:
         self._sync = PairSynchronizer(slop_s, queue_size, self._paired, counters.dropped)
         self._depth_info: CameraInfo | None = None
         self._color_info: CameraInfo | None = None
+        self._queue_size = queue_size
+        self._uncalibrated: deque[tuple[Image, Image]] = deque()
         self._newest_ns = -1
 
     def add_depth_info(self, message: CameraInfo) -> None:
         """Calibration of the depth camera; the newest counts."""
         self._counters.received("depth/camera_info")
         self._depth_info = message
+        self._release()
 
     def add_color_info(self, message: CameraInfo) -> None:
         """Calibration of the colour camera; the newest counts."""
         self._counters.received("rgb/camera_info")
         self._color_info = message
+        self._release()
 
     def add_depth(self, message: Image) -> None:
         """Depth image."""
@@ -245,6 +249,9 @@ class FrameIntake:
         stamp_ns = convert.stamp_to_ns(message.header.stamp)
         if stamp_ns < self._newest_ns - self._jump_ns:
             self._sync.clear()
+            for _ in range(len(self._uncalibrated)):
+                self._counters.dropped("time_jump")
+            self._uncalibrated.clear()
             self._pending.clear("time_jump")
             self._on_jump((self._newest_ns - stamp_ns) * 1e-9)
             self._newest_ns = stamp_ns
@@ -252,7 +259,17 @@ class FrameIntake:
         return stamp_ns
 
     def _paired(self, depth: Image, color: Image) -> None:
-        if self._depth_info is None or self._color_info is None:
+        # topics have no common order: the first images often overtake the first calibration, and must not be lost for it
+        self._uncalibrated.append((depth, color))
+        if len(self._uncalibrated) > self._queue_size:
+            self._uncalibrated.popleft()
             self._counters.dropped("no_camera_info")
+        self._release()
+
+    def _release(self) -> None:
+        """Hand on the pairs once both calibrations are known."""
+        if self._depth_info is None or self._color_info is None:
             return
-        self._pending.add(RawFrame(depth, color, self._depth_info, self._color_info, time.monotonic()))
+        while self._uncalibrated:
+            depth, color = self._uncalibrated.popleft()
+            self._pending.add(RawFrame(depth, color, self._depth_info, self._color_info, time.monotonic()))

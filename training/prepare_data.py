@@ -11,6 +11,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python training/prepare_data.py` from a clone that is not installed
+
 from rich.progress import track
 
 from mosaic3d_core.data.scene_folder import write_scene_folder

@@ -192,9 +192,14 @@ def intersection_volume(a: OrientedBox, b: OrientedBox) -> float:
     bottom = max(centre_a - a.size[2] / 2, centre_b - b.size[2] / 2)
     if top <= bottom:
         return 0.0
+    return polygon_intersection_area(*footprints(a, b)) * (top - bottom)
+
+
+def footprints(a: OrientedBox, b: OrientedBox) -> tuple[np.ndarray, np.ndarray]:
+    """Ground polygons (4, 2) of two upright boxes in one horizontal frame, counter-clockwise, metres."""
     plane = a.rotation[:, :2]
     # Relative to a's centre: clipping far from the origin loses digits.
-    return polygon_intersection_area(_footprint(a, a.center, plane), _footprint(b, a.center, plane)) * (top - bottom)
+    return _footprint(a, a.center, plane), _footprint(b, a.center, plane)
 
 
 def _footprint(box: OrientedBox, origin: np.ndarray, plane: np.ndarray) -> np.ndarray:

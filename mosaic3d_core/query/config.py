@@ -34,6 +34,10 @@ class QueryConfig:
         merge_gap_m: A small fragment closer than this to a larger object of the same text is part of it (seen
             through a gap).
         merge_share: What counts as a small fragment: at most this share of the larger object.
+        stack_gap_m: A part that stands below or above another one of the same text with at most this much between them
+            is joined to it (a table's leg and its top, whose underside no camera saw); 0 turns it off. The underside of
+            a shade or a seat hides up to about 20 cm of what carries it.
+        stack_overlap: Share of the smaller footprint that must lie within the larger one for that.
         split_large: Split objects that touch (corner of two walls, two chairs side by side).
         min_label_score: Labelling leaves a voxel unlabelled when no word of the vocabulary scores at least
             this.
@@ -54,6 +58,8 @@ class QueryConfig:
     min_relative_voxels: float = 0.08
     merge_gap_m: float = 0.08
     merge_share: float = 0.25
+    stack_gap_m: float = 0.25
+    stack_overlap: float = 0.6
     split_large: bool = True
     min_label_score: float = 0.25
     max_texts: int = 256
@@ -61,7 +67,7 @@ class QueryConfig:
 
     def __post_init__(self) -> None:
         unit = ("min_score", "seed_score", "grow_score", "same_concept_low", "same_concept_high",
-                "min_relative_voxels", "merge_share", "min_label_score")  # fmt: skip
+                "min_relative_voxels", "merge_share", "stack_overlap", "min_label_score")  # fmt: skip
         for name in unit:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
@@ -75,6 +81,9 @@ class QueryConfig:
             raise ValueError(f"cosine_floor must lie in [-1, 1], got {self.cosine_floor}")
         if self.logit_scale is not None and not self.logit_scale > 0:
             raise ValueError(f"logit_scale must be positive, got {self.logit_scale}")
+        for name in ("merge_gap_m", "stack_gap_m"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be a length in metres >= 0, got {getattr(self, name)}")
         for name in ("gap_voxels", "min_object_voxels", "max_texts", "max_text_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mosaic3d_core.query.boxes import OrientedBox, fit_upright_box
+from mosaic3d_core.query.boxes import OrientedBox, fit_upright_box, footprints, ground_basis, polygon_intersection_area
 from mosaic3d_core.query.components import connected_components
 from mosaic3d_core.query.config import QueryConfig
 from mosaic3d_core.query.splitting import split_touching
@@ -84,6 +84,7 @@ def instances_from_parts(
     """Merge fragments, drop what is too small, fit boxes; best first."""
     parts = [part for part in parts if len(part) >= config.min_object_voxels]
     parts = _merge_fragments(snapshot, parts, config)
+    parts = merge_stacked(snapshot, parts, config)
     if not parts:
         return []
     least = config.min_relative_voxels * max(map(len, parts))
@@ -142,3 +143,52 @@ def _merge_fragments(snapshot: MapSnapshot, parts: list[np.ndarray], config: Que
             whole.append([part])
             boxes.append(_box(snapshot, part))
     return [np.sort(np.concatenate(group)) for group in whole]
+
+
+def merge_stacked(snapshot: MapSnapshot, parts: list[np.ndarray], config: QueryConfig) -> list[np.ndarray]:
+    """Join a part that stands right below or above another one to it: one object that is seen in two pieces.
+
+    Cameras look down on things: the underside of a table top, a seat or a lamp shade stays unseen, and a gap parts it
+    from the leg that carries it. Two upright sheets (pictures, windows) above each other stay two objects.
+
+    Args:
+        snapshot: The map.
+        parts: Rows of each part, largest first.
+        config: ``stack_gap_m`` and ``stack_overlap`` are used.
+
+    Returns:
+        The parts, largest first.
+    """
+    if len(parts) < 2 or config.stack_gap_m <= 0:
+        return parts
+    basis = ground_basis(snapshot.up)
+    parts = list(parts)
+    boxes = [_box(snapshot, part) for part in parts]
+    joined = True
+    while joined:
+        joined = False
+        for i in range(len(parts)):
+            for j in range(i + 1, len(parts)):
+                if _stacked(boxes[i], boxes[j], basis, config):
+                    parts[i] = np.sort(np.concatenate([parts[i], parts[j]]))
+                    boxes[i] = _box(snapshot, parts[i])
+                    del parts[j], boxes[j]
+                    joined = True
+                    break
+            if joined:
+                break
+    return sorted(parts, key=lambda part: (-len(part), int(part[0])))
+
+
+def _stacked(a: OrientedBox, b: OrientedBox, basis: np.ndarray, config: QueryConfig) -> bool:
+    """Whether one box stands on the other: a small vertical gap, and the smaller footprint mostly within the larger."""
+    gap = abs(float((a.center - b.center) @ basis[:, 2])) - (a.size[2] + b.size[2]) / 2
+    if gap > config.stack_gap_m or (_is_sheet(a) and _is_sheet(b)):
+        return False
+    small = min(a.size[0] * a.size[1], b.size[0] * b.size[1])
+    return polygon_intersection_area(*footprints(a, b)) >= config.stack_overlap * small
+
+
+def _is_sheet(box: OrientedBox) -> bool:
+    """A thin upright thing, as a picture on a wall."""
+    return bool(box.size[1] < 0.15 and box.size[0] > 2 * box.size[1] and box.size[2] > 2 * box.size[1])

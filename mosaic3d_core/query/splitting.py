@@ -28,6 +28,9 @@ _NECK_RATIO_COLOUR = 0.6
 _COLOUR_DISTANCE = 60.0
 # Objects narrower than this have no meaningful inner width (their footprint is a line of a few noisy cells).
 _MIN_HALF_WIDTH_M = 0.12
+# A level surface this wide in both directions is a floor or a ceiling: furniture on it makes necks, but it is one thing.
+_GROUND_EXTENT_M = 2.0
+_GROUND_THICKNESS_M = 0.25
 # Each side of a cut must hold at least this share of the part.
 _MIN_SIDE_SHARE = 0.15
 
@@ -58,7 +61,8 @@ def split_touching(
     sides = None
     if (np.sort(extent)[-2:] > _PLANE_EXTENT_M).all():
         sides = _split_planes(indices, local, normals @ ground_basis(up))
-    if sides is None and min(extent[0], extent[1]) > 2 * _MIN_HALF_WIDTH_M:
+    level = min(extent[:2]) > _GROUND_EXTENT_M and np.ptp(np.quantile(local[:, 2], [0.02, 0.98])) < _GROUND_THICKNESS_M
+    if sides is None and not level and min(extent[:2]) > 2 * _MIN_HALF_WIDTH_M:
         sides = _split_necks(local[:, :2], colors, voxel_size_m)
     if sides is None:
         return [np.arange(len(points))]

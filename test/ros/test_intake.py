@@ -103,10 +103,22 @@ def test_when_too_many_wait_the_oldest_goes():
     assert [posed.raw.stamp_ns for posed in camera.ready] == [2 * SECOND, 3 * SECOND]
 
 
-def test_images_without_calibration_are_counted():
+def test_images_that_overtake_the_calibration_wait_for_it():
     camera = Camera()
+    camera.buffer.set("map", "depth", 0, shifted(0))
+    camera.buffer.set("map", "depth", 4 * SECOND, shifted(0))
     camera.send(SECOND, info=False)
-    assert camera.dropped == {"no_camera_info": 1}
+    assert camera.ready == []
+    camera.send(2 * SECOND)
+    assert [posed.raw.stamp_ns for posed in camera.ready] == [SECOND, 2 * SECOND]
+    assert camera.dropped == {}
+
+
+def test_images_whose_calibration_never_comes_are_counted():
+    camera = Camera()
+    for number in range(12):  # ten may wait
+        camera.send(number * SECOND // 10 + SECOND, info=False)
+    assert camera.dropped == {"no_camera_info": 2}
 
 
 def test_registered_color_has_no_camera_of_its_own():

@@ -77,6 +77,38 @@ def test_separate_objects_stay_separate_and_near_fragments_join():
     assert sum(len(one.rows) for one in found) == len(snapshot.indices)
 
 
+def test_a_table_whose_top_hides_the_leg_below_it_is_one_object_with_its_full_height():
+    scene = SceneBuilder()
+    scene.add_box("table", (0, 0, 0.76), (1.1, 1.1, 0.04))
+    scene.add_box("table", (0, 0, 0.3), (0.2, 0.2, 0.6))  # 14 cm of it are never seen
+    scene.add_box("table", (3, 0, 0.76), (1.1, 1.1, 0.04))
+    found, _, things = objects_of(scene)
+    assert len(found) == 2
+    leg = next(one for one in found if (things[one.rows] == 2).any())
+    assert set(things[leg.rows]) == {1, 2}
+    assert leg.box.size[2] == pytest.approx(0.78, abs=0.04)
+    apart, _, _ = objects_of(scene, QueryConfig(stack_gap_m=0.0))
+    assert len(apart) == 3
+
+
+def test_pictures_above_each_other_stay_two_and_so_do_things_on_far_shelves():
+    scene = SceneBuilder()
+    scene.add_box("picture", (0, 0, 1.2), (0.6, 0.04, 0.4))
+    scene.add_box("picture", (0, 0, 1.75), (0.6, 0.04, 0.4))
+    scene.add_box("box", (3, 0, 0.2), (0.4, 0.4, 0.4))
+    scene.add_box("box", (3, 0, 1.0), (0.4, 0.4, 0.4))
+    found, _, _ = objects_of(scene)
+    assert len(found) == 4
+
+
+def test_a_floor_with_furniture_on_it_is_one_object():
+    scene = SceneBuilder()
+    for x, y, length, width in ((-1.5, 0, 2.0, 3.0), (1.5, 0, 2.0, 3.0), (0, 1.35, 1.0, 0.3)):  # a neck of 30 cm
+        scene.add_box("floor", (x, y, 0), (length, width, 0.02))
+    found, _, _ = objects_of(scene)
+    assert len(found) == 1
+
+
 def test_specks_are_dropped():
     scene = SceneBuilder()
     scene.add_box("chair", (0, 0, 0.45), (0.5, 0.5, 0.5))
