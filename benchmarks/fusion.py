@@ -5,12 +5,9 @@ python benchmarks/fusion.py --json out/fusion.json
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # both sides on one thread; read when the libraries load
-
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
@@ -19,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # both sides on one thread; read when the libraries below load
 
 import numpy as np
 from rich.console import Console

@@ -28,9 +28,7 @@ WORDS = ["wall", "chair", "table", "sofa", "bed", "desk", "lamp", "plant", "door
 
 
 def furnished_box(voxels: int, rng: np.random.Generator) -> tuple[MapSnapshot, np.ndarray]:
-    """A room shell with cubes of furniture of about ``voxels`` voxels, and the thing number (0 = shell) of
-    each voxel.
-    """
+    """A room shell with cubes of furniture, about ``voxels`` voxels, and the thing number (0 = shell) of each."""
     side = (voxels * 0.75 / 4.4) ** 0.5  # floor + four walls of half its side, in voxels
     s, h = int(side), int(side / 2.6)
     grid = lambda a, b: np.stack(np.meshgrid(np.arange(a), np.arange(b), indexing="ij"), -1).reshape(-1, 2)  # noqa: E731
@@ -61,7 +59,8 @@ def feature_map(snapshot: MapSnapshot, things: np.ndarray, rng: np.random.Genera
     features = (encoder_text.encode(WORDS) @ weight)[owner] + rng.normal(scale=0.02, size=(len(owner), CHANNELS))
     features = features.astype(np.float32)
     head = FoldedHead(weight)
-    return FeatureMap(snapshot, features, head.norms(features), inputs.voxel_of_point, head, "minilm", 20.0, 0.0)
+    norms = head.norms(features)
+    return FeatureMap(snapshot, features, norms, inputs.voxel_of_point, inputs.indices, 2 * VOXEL_M, head, "minilm", 20.0, 0.0)
 
 
 def timed(work, repeat: int) -> list[float]:  # noqa: ANN001
@@ -121,7 +120,8 @@ def main() -> None:
     rows = [measure(size, count, repeat, text_encoder) for size in sizes for count in counts]
     print("medians in ms          texts asked before           texts new")
     print(
-        f"{'map vox':>9} {'enc vox':>8} {'texts':>5} | {'same map':>8} {'(p95)':>7} {'scores':>7} {'new map':>8} | {'same map':>8} | {'label':>7}"
+        f"{'map vox':>9} {'enc vox':>8} {'texts':>5} | {'same map':>8} {'(p95)':>7} {'scores':>7} {'new map':>8} | "
+        f"{'same map':>8} | {'label':>7}"
     )
     for r in rows:
         print(

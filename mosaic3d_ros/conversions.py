@@ -97,7 +97,7 @@ def fill_data(message: Image | PointCloud2, values: NDArray) -> None:
     message classes (8 ms instead of more than 1 s for a million points).
     """
     data = array.array("B")
-    data.frombytes(memoryview(np.ascontiguousarray(values)).cast("B"))
+    data.frombytes(np.ascontiguousarray(values).data.cast("B"))
     message.data = data
 
 
@@ -290,7 +290,7 @@ def camera_info_message(camera: PinholeCamera, header: Header) -> CameraInfo:
 def pack_rgb(colors: NDArray) -> NDArray[np.uint32]:
     """(N, 3) colours in 0..255 to (N,) packed 0x00RRGGBB."""
     channels = np.clip(np.rint(np.asarray(colors, dtype=np.float32)), 0, 255).astype(np.uint32)
-    return (channels[:, 0] << 16) | (channels[:, 1] << 8) | channels[:, 2]
+    return np.asarray((channels[:, 0] << 16) | (channels[:, 1] << 8) | channels[:, 2], np.uint32)
 
 
 def structured_points(dtype: np.dtype, points: NDArray, colors: NDArray, **fields: NDArray) -> NDArray:
@@ -337,6 +337,6 @@ def points_from_cloud(message: PointCloud2) -> NDArray:
     order = ">" if message.is_bigendian else "<"
     names: Sequence[str] = [field.name for field in message.fields]
     formats = [order + ("u4" if f.name == "rgb" else _NUMPY_TYPES[f.datatype]) for f in message.fields]
-    layout = {"names": names, "formats": formats, "offsets": [f.offset for f in message.fields]}
-    dtype = np.dtype({**layout, "itemsize": message.point_step})
+    offsets = [f.offset for f in message.fields]
+    dtype = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": message.point_step})
     return np.frombuffer(message.data, dtype=dtype, count=count)

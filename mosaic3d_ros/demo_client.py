@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from mosaic3d_msgs.srv import QueryObjects, SaveMap
 from numpy.typing import NDArray
+from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
@@ -46,8 +47,8 @@ class DemoClient(Node):
         self.create_subscription(UInt64, "rgbd_player/frames_published", self._on_published, qos.LATCHED)
         self.create_subscription(String, "perception_node/progress", self._on_progress, qos.LATCHED)
         self.create_subscription(PointCloud2, "perception_node/labelled_cloud", self._on_cloud, qos.LATCHED)
-        self._query = self.create_client(QueryObjects, "query_objects")
-        self._save = self.create_client(SaveMap, "perception_node/save_map")
+        self._query: Client = self.create_client(QueryObjects, "query_objects")
+        self._save: Client = self.create_client(SaveMap, "perception_node/save_map")
 
     def _on_loaded(self, message: UInt64) -> None:
         self.loaded = message.data

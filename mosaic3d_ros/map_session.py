@@ -112,6 +112,7 @@ class MapSession:
             unchanged = before is not None and before.generation == self._map.generation
             snapshot = before.snapshot if unchanged and before is not None else self._map.snapshot()
         features = before if unchanged and before is not None else self._encoder.encode(snapshot)
+        self.engine.prepare(features)  # here, so that the first query on this map does not wait for it
         with self._map_lock:
             if epoch != self._epoch:
                 return None

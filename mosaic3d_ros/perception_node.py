@@ -13,7 +13,6 @@ from collections.abc import Callable
 from mosaic3d_msgs.srv import QueryObjects, SaveMap, SetVocabulary
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
@@ -32,7 +31,7 @@ from mosaic3d_ros.map_publisher import MapPublisher
 from mosaic3d_ros.map_session import MapSession
 from mosaic3d_ros.pose_inputs import PoseInputs
 from mosaic3d_ros.query_service import Answer, QueryService
-from mosaic3d_ros.runtime import install_log_handler, run_node
+from mosaic3d_ros.runtime import ClosableNode, install_log_handler, run_node
 from mosaic3d_ros.watchdog import Watchdog, transport_warning
 from mosaic3d_ros.workers import LatestWorker, QueueWorker
 
@@ -42,10 +41,8 @@ _PENDING_POLL_S = 0.1
 _PROGRESS_PERIOD_S = 0.25
 
 
-class PerceptionNode(Node):
+class PerceptionNode(ClosableNode):
     """See the module. Topics, services and parameters: docs/ros.md."""
-
-    exit_code = 0
 
     def __init__(self) -> None:
         super().__init__("perception_node")
@@ -207,9 +204,8 @@ class PerceptionNode(Node):
     # Services -----------------------------------------------------------------------------------------------
 
     def _set_vocabulary(self, request: SetVocabulary.Request, response: SetVocabulary.Response) -> SetVocabulary.Response:
-        words = list(request.texts) or self._default_vocabulary
         try:
-            words = check_texts(words, self._session.engine.config)
+            words = check_texts(list(request.texts) or self._default_vocabulary, self._session.engine.config)
         except Mosaic3DError as error:
             response.message = str(error)
             return response

@@ -26,7 +26,7 @@ from mosaic3d_core.frame import RGBDFrame
 from mosaic3d_core.geometry.transforms import invert_transform
 from mosaic3d_ros import conversions as convert
 from mosaic3d_ros import parameters, qos
-from mosaic3d_ros.runtime import install_log_handler, run_node
+from mosaic3d_ros.runtime import ClosableNode, install_log_handler, run_node
 from mosaic3d_ros.watchdog import transport_warning
 
 _SUBSCRIBER_POLL_S = 0.05
@@ -128,7 +128,7 @@ def reader_options(pairs: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-class RgbdPlayer(Node):
+class RgbdPlayer(ClosableNode):
     """See the module. The frames are published from a thread of their own, at a steady rate."""
 
     def __init__(self) -> None:

@@ -7,26 +7,23 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
 
 
-class ClosableNode(Protocol):
+class ClosableNode(Node):
     """A node with threads of its own."""
 
     def close(self) -> None:
         """End the threads; called before the node is destroyed."""
-        ...
+        raise NotImplementedError
 
-    def destroy_node(self) -> None:
-        """As in rclpy."""
-        ...
-
-    exit_code: int
-    """Exit code of the process after a clean end."""
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the process after a clean end."""
+        return 0
 
 
 class RosLogHandler(logging.Handler):
@@ -69,7 +66,7 @@ def run_node(create: Callable[[], ClosableNode], arguments: Sequence[str] | None
     Returns:
         Exit code: the node's after a clean end (Ctrl-C included), 2 when it cannot start with its settings.
     """
-    rclpy.init(args=arguments)
+    rclpy.init(args=None if arguments is None else list(arguments))
     code = 0
     try:
         try:

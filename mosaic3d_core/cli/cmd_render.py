@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mosaic3d_core.cli import console
 
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         labelling = console.engine_for(feature_map, arguments).label(feature_map, DEFAULT_VOCABULARY)
     else:
         snapshot = load_map(arguments.map)
-    kinds = ("perspective", "top") if arguments.view == "both" else (arguments.view,)
+    kinds: tuple[Literal["top", "perspective"], ...] = ("perspective", "top") if arguments.view == "both" else (arguments.view,)
     for kind in kinds:
         with console.err.status(f"drawing the {kind} view"):
             scene = Scene.of(snapshot, kind, *arguments.size)

@@ -159,7 +159,8 @@ class CaptionCollate:
     def __call__(self, samples: list[VoxelSample]) -> CaptionBatch:
         """Stack the samples."""
         texts: dict[str, int] = {}
-        indices, features, point, mask, target = [], [], [], [], []
+        target: list[int] = []
+        indices, features, point, mask = [], [], [], []
         start = 0
         for b, s in enumerate(samples):
             indices.append(np.concatenate([np.full((len(s.indices), 1), b, np.int32), s.indices], 1))

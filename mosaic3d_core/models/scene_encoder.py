@@ -36,6 +36,8 @@ class FeatureMap:
         features: Features before the head, one row per encoder voxel. Shape (V, C), float32.
         norms: Their lengths in text space. Shape (V,), float32.
         voxel_of_point: Encoder voxel of each map voxel. Shape (N,), int64.
+        cells: Indices of the encoder voxels on their own lattice. Shape (V, 3), int32.
+        cell_size_m: Edge of an encoder voxel, metres.
         head: The head, folded into the text side.
         text_encoder_name: Text encoder that the features are aligned with.
         logit_scale: Learnt scale of the cosines.
@@ -46,6 +48,8 @@ class FeatureMap:
     features: np.ndarray
     norms: np.ndarray
     voxel_of_point: np.ndarray
+    cells: np.ndarray
+    cell_size_m: float
     head: FoldedHead
     text_encoder_name: str
     logit_scale: float
@@ -146,6 +150,8 @@ class SceneEncoder:
             features=features,
             norms=norms,
             voxel_of_point=inputs.voxel_of_point,
+            cells=inputs.indices,
+            cell_size_m=self.voxel_size_m,
             head=self.head,
             text_encoder_name=self.text_encoder_name,
             logit_scale=self.logit_scale,

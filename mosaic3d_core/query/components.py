@@ -27,7 +27,7 @@ def pack_indices(indices: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _slot(key: int, mask: int) -> int:  # pragma: no cover - compiled
+def _slot(key: int, mask: int) -> np.int64:  # pragma: no cover - compiled
     mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
     return np.int64((mixed ^ (mixed >> np.uint64(29))) >> np.uint64(17)) & mask
 

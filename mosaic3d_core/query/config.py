@@ -79,6 +79,9 @@ class QueryConfig:
             )
         if not -1.0 <= self.cosine_floor <= 1.0:
             raise ValueError(f"cosine_floor must lie in [-1, 1], got {self.cosine_floor}")
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
         if self.logit_scale is not None and not self.logit_scale > 0:
             raise ValueError(f"logit_scale must be positive, got {self.logit_scale}")
         for name in ("merge_gap_m", "stack_gap_m"):

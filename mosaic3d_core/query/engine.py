@@ -6,7 +6,9 @@ import math
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,17 +16,25 @@ import numpy as np
 from mosaic3d_core.errors import QueryError
 from mosaic3d_core.query.calibration import Alternatives, VoxelLikelihoods
 from mosaic3d_core.query.config import QueryConfig
-from mosaic3d_core.query.instances import Instance, extract_instances, group_voxels
+from mosaic3d_core.query.grid import QueryGrid
+from mosaic3d_core.query.instances import Instance, extract_instances, group_cells
 from mosaic3d_core.query.labelling import label_voxels
 from mosaic3d_core.query.results import NO_LABEL, DetectedObject, Labelling, QueryResult
 from mosaic3d_core.query.tracker import InstanceTracker
 
 if TYPE_CHECKING:
-    from mosaic3d_core.mapping import MapSnapshot
     from mosaic3d_core.models import FeatureMap
     from mosaic3d_core.models.text import TextEncoder
 
 Region = tuple[Sequence[float], Sequence[float]]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedMap:
+    """What all queries on one encoded map share: the alternatives' likelihoods, and the map at the encoder's resolution."""
+
+    likelihoods: VoxelLikelihoods
+    grid: QueryGrid
 
 
 class QueryEngine:
@@ -49,18 +59,39 @@ class QueryEngine:
         self.config = config or QueryConfig()
         self.tracker = tracker or InstanceTracker()
         self._alternatives: Alternatives | None = None
-        self._prepared: tuple[weakref.ref[FeatureMap], VoxelLikelihoods] | None = None
+        # two maps: while a new one is made ready, queries still ask about the present one
+        self._prepared: deque[tuple[weakref.ref[FeatureMap], PreparedMap]] = deque(maxlen=2)
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
         """Embed the alternatives now, so that the first query does not wait for it."""
         self._get_alternatives()
 
+    def prepare(self, feature_map: FeatureMap) -> PreparedMap:
+        """Calculate what all queries on a map share, or return it when it is there.
+
+        Call it on the thread that encodes, before the map is handed to those who ask: their first query is then as
+        fast as the next. Should two threads both make it, the result is one.
+        """
+        with self._lock:
+            for of_map, prepared in self._prepared:
+                if of_map() is feature_map:
+                    return prepared
+        alternatives = self._get_alternatives()
+        scale = self.config.logit_scale or float(feature_map.logit_scale)
+        prepared = PreparedMap(
+            VoxelLikelihoods.build(_cosine(feature_map, alternatives.embeddings), scale),
+            QueryGrid.build(feature_map.snapshot, feature_map.voxel_of_point, feature_map.cells, feature_map.cell_size_m),
+        )
+        with self._lock:
+            self._prepared.append((weakref.ref(feature_map), prepared))
+        return prepared
+
     def reset(self) -> None:
         """Forget the objects seen so far; call it when the map is reset."""
         self.tracker.reset()
         with self._lock:
-            self._prepared = None
+            self._prepared.clear()
 
     def query(
         self,
@@ -94,12 +125,13 @@ class QueryEngine:
         limit = check_max_objects(max_objects)
         snapshot = feature_map.snapshot
         allowed = region_mask(snapshot.centroids, region)
+        grid = self.prepare(feature_map).grid
         scores = self._voxel_scores(feature_map, texts)
         objects: list[DetectedObject] = []
         for text, row in zip(texts, scores, strict=True):
-            found = extract_instances(snapshot, row[feature_map.voxel_of_point], self.config, allowed)
+            found = extract_instances(grid, row, self.config, allowed)
             found = [instance for instance in found if instance.score >= least][:limit]
-            objects += self._with_ids(text, found, snapshot)
+            objects += self._with_ids(text, found, grid)
         return QueryResult(
             texts=texts,
             objects=objects,
@@ -127,33 +159,33 @@ class QueryEngine:
         snapshot = feature_map.snapshot
         embedded = self._embed(words)
         affinity = self._get_alternatives().affinity(embedded, self.config)
-        labels, scores = label_voxels(self._likelihoods(feature_map), _cosine(feature_map, embedded), affinity, self.config)
-        labels, scores = labels[feature_map.voxel_of_point], scores[feature_map.voxel_of_point]
-        instances = np.zeros(len(labels), np.uint32)
+        prepared = self.prepare(feature_map)
+        labels, scores = label_voxels(prepared.likelihoods, _cosine(feature_map, embedded), affinity, self.config)
+        instances = np.zeros(len(snapshot.indices), np.uint32)
         objects: list[DetectedObject] = []
         order = np.argsort(labels, kind="stable")
         ends = np.searchsorted(labels[order], np.arange(len(words) + 1))
         for number, word in enumerate(words):
-            rows = order[ends[number] : ends[number + 1]]
+            cells = order[ends[number] : ends[number + 1]]
             # Labels already compete with each other: every voxel of the word may start an object.
-            found = group_voxels(snapshot, scores, rows, self.config, seed=0.0)
-            for thing in self._with_ids(word, found, snapshot):
+            found = group_cells(prepared.grid, scores, cells, self.config, seed=0.0)
+            for thing in self._with_ids(word, found, prepared.grid):
                 instances[thing.voxel_indices] = thing.id
                 objects.append(thing)
         return Labelling(
-            labels=labels,
+            labels=labels[feature_map.voxel_of_point],
             instances=instances,
-            scores=scores,
+            scores=scores[feature_map.voxel_of_point],
             objects=objects,
             vocabulary=words,
             generation=snapshot.generation,
             elapsed_ms=(time.perf_counter() - start) * 1e3,
         )
 
-    def _with_ids(self, text: str, found: list[Instance], snapshot: MapSnapshot) -> list[DetectedObject]:
-        voxel_sets = [snapshot.indices[instance.rows] for instance in found]
+    def _with_ids(self, text: str, found: list[Instance], grid: QueryGrid) -> list[DetectedObject]:
+        voxel_sets = [grid.cells[instance.cells] for instance in found]
         boxes = [instance.box for instance in found]
-        ids = self.tracker.assign(text, voxel_sets, boxes, snapshot.generation)
+        ids = self.tracker.assign(text, voxel_sets, boxes, grid.snapshot.generation)
         return [
             DetectedObject(number, text, min(max(one.score, 0.0), 1.0), one.box, one.rows)
             for number, one in zip(ids, found, strict=True)
@@ -162,7 +194,7 @@ class QueryEngine:
     def _voxel_scores(self, feature_map: FeatureMap, texts: Sequence[str]) -> np.ndarray:
         embedded = self._embed(texts)
         affinity = self._get_alternatives().affinity(embedded, self.config)
-        likelihoods = self._likelihoods(feature_map)
+        likelihoods = self.prepare(feature_map).likelihoods
         return likelihoods.scores(_cosine(feature_map, embedded), affinity, self.config.cosine_floor)
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
@@ -173,18 +205,6 @@ class QueryEngine:
             if self._alternatives is None:
                 self._alternatives = Alternatives.build(self.text_encoder)
             return self._alternatives
-
-    def _likelihoods(self, feature_map: FeatureMap) -> VoxelLikelihoods:
-        """What all queries on one map share; should two threads both make it, the result is one."""
-        with self._lock:
-            if self._prepared is not None and self._prepared[0]() is feature_map:
-                return self._prepared[1]
-        alternatives = self._get_alternatives()
-        scale = self.config.logit_scale or float(feature_map.logit_scale)
-        built = VoxelLikelihoods.build(_cosine(feature_map, alternatives.embeddings), scale)
-        with self._lock:
-            self._prepared = (weakref.ref(feature_map), built)
-        return built
 
 
 def _cosine(feature_map: FeatureMap, embeddings: np.ndarray) -> np.ndarray:
@@ -248,7 +268,7 @@ def region_mask(points: np.ndarray, region: Region | None) -> np.ndarray | None:
     for axis, (a, b) in enumerate(zip(low, high, strict=True)):
         if a > b or math.isclose(a, b, abs_tol=0.0, rel_tol=0.0):
             raise QueryError(f"the region's lower corner must lie below its upper one, got {a} >= {b} along {'xyz'[axis]}")
-    return ((points >= low) & (points <= high)).all(axis=1)
+    return np.asarray(((points >= low) & (points <= high)).all(axis=1))
 
 
 __all__ = ["NO_LABEL", "QueryEngine", "check_max_objects", "check_min_score", "check_texts", "region_mask"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mosaic3d_core.models.scene_encoder import FeatureMap
 
 _KEY = "features"
-_ARRAYS = ("features", "voxel_of_point", "head_weight")
+_ARRAYS = ("features", "voxel_of_point", "cells", "head_weight")
 
 
 def pack_features(feature_map: FeatureMap) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -28,9 +28,10 @@ def pack_features(feature_map: FeatureMap) -> tuple[dict[str, Any], dict[str, np
     Returns:
         Metadata (JSON values) and extra arrays.
     """
-    extras = {
+    extras: dict[str, np.ndarray] = {
         "features": feature_map.features.astype(np.float16),
         "voxel_of_point": feature_map.voxel_of_point.astype(np.int32),
+        "cells": feature_map.cells,
         "head_weight": feature_map.head.weight,
     }
     if feature_map.head.bias is not None:
@@ -38,6 +39,7 @@ def pack_features(feature_map: FeatureMap) -> tuple[dict[str, Any], dict[str, np
     metadata = {
         "text_encoder": feature_map.text_encoder_name,
         "logit_scale": float(feature_map.logit_scale),
+        "cell_size_m": float(feature_map.cell_size_m),
         "encode_ms": float(feature_map.encode_ms),
     }
     return {_KEY: metadata}, extras
@@ -61,13 +63,14 @@ def unpack_features(snapshot: MapSnapshot, metadata: Mapping[str, Any], extras: 
 
     about = metadata[_KEY]
     try:
-        features, voxel_of_point, weight = (extras[name] for name in _ARRAYS)
+        features, voxel_of_point, cells, weight = (extras[name] for name in _ARRAYS)
         head = FoldedHead(weight, extras.get("head_bias"))
         name, scale = str(about["text_encoder"]), float(about["logit_scale"])
-        encode_ms = float(about["encode_ms"])
+        encode_ms, cell_size_m = float(about["encode_ms"]), float(about["cell_size_m"])
     except (KeyError, TypeError, ValueError) as error:
         raise MapFileError(f"the features in the map file are damaged ({error}); fuse the map again") from error
     sane = features.ndim == 2 and features.shape[1] == head.feature_dim and voxel_of_point.shape == (len(snapshot),)
+    sane = sane and cells.shape == (len(features), 3) and cell_size_m > 0
     if not sane or (len(snapshot) and not 0 <= voxel_of_point.min() <= voxel_of_point.max() < len(features)):
         raise MapFileError("the features in the map file do not belong to its map; fuse the map again")
     features = np.ascontiguousarray(features, np.float32)
@@ -76,6 +79,8 @@ def unpack_features(snapshot: MapSnapshot, metadata: Mapping[str, Any], extras: 
         features,
         head.norms(features),
         voxel_of_point.astype(np.int64),
+        np.ascontiguousarray(cells, np.int32),
+        cell_size_m,
         head,
         name,
         scale,

@@ -16,9 +16,9 @@ def _label(
     likelihood: np.ndarray,
     reference: np.ndarray,
     free: np.ndarray,
-    scale: float,
-    floor: float,
-    least: float,
+    scale: np.float32,
+    floor: np.float32,
+    least: np.float32,
     labels: np.ndarray,
     scores: np.ndarray,
 ) -> None:  # pragma: no cover - compiled

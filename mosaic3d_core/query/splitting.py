@@ -132,7 +132,7 @@ def _is_large_plane(local: np.ndarray) -> bool:
 
 def _split_necks(ground: np.ndarray, colors: np.ndarray, voxel_size_m: float) -> np.ndarray | None:
     """Object number per voxel when the footprint has a thin neck, else None."""
-    cell = max(2 * voxel_size_m, 0.03)
+    cell = max(voxel_size_m, 0.04)
     cells = np.floor((ground - ground.min(axis=0)) / cell).astype(np.int64) + 2
     occupied = np.zeros(cells.max(axis=0) + 3, bool)
     occupied[cells[:, 0], cells[:, 1]] = True

@@ -39,20 +39,18 @@ def draw_boxes(
     height, width = rendering.depth.shape
     layer = Image.new("RGBA", (width * _LINES_AT, height * _LINES_AT), (255, 255, 255, 0))
     draw = ImageDraw.Draw(layer)
-    colors = [tuple(int(c) for c in color) for color in colors]
-    for box, color in zip(boxes, colors, strict=True):
+    paints = [tuple(int(c) for c in color) for color in colors]
+    for box, color in zip(boxes, paints, strict=True):
         _draw_wires(draw, rendering, box, color)
     picture = Image.fromarray(rendering.image).convert("RGBA")
     picture.alpha_composite(layer.resize((width, height), Image.Resampling.BOX))
     picture = picture.convert("RGB")
     if tags is not None:
-        _draw_tags(picture, rendering, boxes, colors, tags)
+        _draw_tags(picture, rendering, boxes, paints, tags)
     return np.asarray(picture)
 
 
-def _draw_wires(
-    draw: ImageDraw.ImageDraw, rendering: Rendering, box: OrientedBox, color: tuple[int, ...]
-) -> None:
+def _draw_wires(draw: ImageDraw.ImageDraw, rendering: Rendering, box: OrientedBox, color: tuple[int, ...]) -> None:
     corners = box.corners()
     height, width = rendering.depth.shape
     stretches: list[tuple[bool, list[tuple[float, float]]]] = []

@@ -74,13 +74,13 @@ def smooth_normals(
     """
     if len(points) == 0:
         return np.zeros((0, 3), np.float32)
-    mean = normals.astype(np.float32)
+    mean: np.ndarray = normals.astype(np.float32)
     for offset in (0.0, 0.5):  # two shifted grids, so that no edge of a cell stays visible
         cells = np.floor(points / (5 * voxel_size_m) + offset).astype(np.int64)
         _, cell = np.unique(pack_indices(cells), return_inverse=True)
         strength = np.sqrt(weights)
-        total = np.stack([np.bincount(cell, normals[:, k] * strength) for k in range(3)], axis=1)
-        total /= np.maximum(np.bincount(cell, strength), 1e-9)[:, None]
+        sums = np.stack([np.bincount(cell, normals[:, k] * strength) for k in range(3)], axis=1)
+        total = sums / np.maximum(np.bincount(cell, strength), 1e-9)[:, None]
         mean = mean + 2 * total[cell]
     length = np.linalg.norm(mean, axis=1, keepdims=True)
     return np.where(length > 0.1, mean / np.maximum(length, 1e-9), 0).astype(np.float32)

@@ -72,7 +72,8 @@ def load_calibration(folder: Path, default: Calibration) -> Calibration:
 
 
 def _camera(values: dict[str, Any]) -> PinholeCamera:
-    return PinholeCamera(*(float(values[k]) for k in ("fx", "fy", "cx", "cy")), int(values["width"]), int(values["height"]))
+    fx, fy, cx, cy = (float(values[k]) for k in ("fx", "fy", "cx", "cy"))
+    return PinholeCamera(fx, fy, cx, cy, int(values["width"]), int(values["height"]))
 
 
 def _parse(values: dict[str, Any]) -> Calibration:

@@ -37,6 +37,10 @@ def open_sequence(path: str | Path, **options: Any) -> RGBDSequence:
         return open_bag(source, **options)
     if not source.is_dir():
         raise SequenceError(f"{source} is a file of an unknown kind: expected {_STYLES}")
+    return _open_folder(source, options)
+
+
+def _open_folder(source: Path, options: dict[str, Any]) -> RGBDSequence:
     if next(source.glob("frame-*.depth.png"), None) is not None:
         return open_sevenscenes(source, **options)
     if (source / "depth").is_dir() and any(

@@ -143,12 +143,14 @@ class BagSequence:
             found = [t for t, kind in kinds.items() if kind in (_POSE, _ODOM)]
             if len(found) != 1:
                 raise SequenceError(
-                    f"bag {self._path} has no poses: no /tf, and {len(found)} PoseStamped or Odometry topics; name one as pose_topic"
+                    f"bag {self._path} has no poses: no /tf, and {len(found)} PoseStamped or Odometry topics; "
+                    "name one as pose_topic"
                 )
             self._pose_topic = found[0]
         if self._pose_topic is not None and kinds.get(self._pose_topic) not in (_POSE, _ODOM):
             raise SequenceError(
-                f"bag {self._path}: {self._pose_topic} is not a PoseStamped or Odometry topic (its topics: {', '.join(sorted(kinds))})"
+                f"bag {self._path}: {self._pose_topic} is not a PoseStamped or Odometry topic "
+                f"(its topics: {', '.join(sorted(kinds))})"
             )
         wanted = [c for c in self._reader.connections if c.msgtype == _TF or c.topic == self._pose_topic]
         for connection, _, raw in self._reader.messages(connections=wanted):

@@ -88,7 +88,7 @@ class Mesh:
         faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
         for axis in range(3):
             for side in (-0.5, 0.5):
-                points = np.stack(np.insert(np.stack([u, v]), axis, np.full_like(u, side), axis=0), -1) * size
+                points = np.insert(np.stack([u, v]), axis, np.full_like(u, side), axis=0).T * size
                 inner = np.clip(points, -(size / 2 - radius), size / 2 - radius)
                 offset = points - inner
                 norm = np.linalg.norm(offset, axis=1, keepdims=True)

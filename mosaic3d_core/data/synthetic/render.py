@@ -4,10 +4,11 @@ Geometry by Open3D's `RaycastingScene` (Embree); shading (procedural texture, po
 fades in corners) by a numba kernel.
 """
 
-# ruff: noqa: ANN001, ANN202 - numba kernels are typed at compile time
+
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -55,9 +56,10 @@ class RoomRenderer:
             import open3d as o3d
         except ImportError as error:
             raise MissingDependencyError("rendering synthetic rooms needs Open3D: pip install open3d-cpu (or open3d)") from error
-        self._core = o3d.core
+        tensor: Any = o3d.core.Tensor  # its type stubs do not know that it takes arrays
+        self._tensor = tensor
         self._caster = o3d.t.geometry.RaycastingScene(nthreads=threads)
-        self._caster.add_triangles(o3d.core.Tensor(scene.vertices), o3d.core.Tensor(scene.triangles))
+        self._caster.add_triangles(tensor(scene.vertices), tensor(scene.triangles))
         self.scene = scene
         self.shadows = shadows
         self._rotations = np.stack([i.rotation for i in scene.instances]).astype(np.float32)
@@ -71,7 +73,7 @@ class RoomRenderer:
         directions = (rays_camera @ T_world_camera[:3, :3].T).astype(np.float32)
         origin = T_world_camera[:3, 3].astype(np.float32)
         rays = np.concatenate([np.broadcast_to(origin, directions.shape), directions], 1)
-        hits = self._caster.cast_rays(self._core.Tensor(np.ascontiguousarray(rays)))
+        hits = self._caster.cast_rays(self._tensor(np.ascontiguousarray(rays)))
         depth = hits["t_hit"].numpy()
         hit = np.isfinite(depth)
         depth = np.where(hit, depth, 0.0).astype(np.float32)
@@ -109,14 +111,14 @@ class RoomRenderer:
         start = points + facing * 0.004
         to_light = self._lights[0, :3] - start
         rays = np.concatenate([start, to_light], 1).astype(np.float32)
-        blocked = self._caster.test_occlusions(self._core.Tensor(np.ascontiguousarray(rays)), tnear=0.0, tfar=0.98).numpy()
+        blocked = self._caster.test_occlusions(self._tensor(np.ascontiguousarray(rays)), tnear=0.0, tfar=0.98).numpy()
         return (~blocked).astype(np.float32)
 
     def closest_instance(self, points: NDArray[np.float32], max_distance_m: float = 0.06) -> NDArray[np.int32]:
         """Instance id of the surface nearest to each point (N, 3), 0 where none is within `max_distance_m`."""
         if len(points) == 0:
             return np.zeros(0, np.int32)
-        found = self._caster.compute_closest_points(self._core.Tensor(np.ascontiguousarray(points, np.float32)))
+        found = self._caster.compute_closest_points(self._tensor(np.ascontiguousarray(points, np.float32)))
         distance = np.linalg.norm(found["points"].numpy() - points, axis=1)
         owner = self.scene.triangle_instance[found["primitive_ids"].numpy().astype(np.int64)] + 1
         return np.where(distance <= max_distance_m, owner, 0).astype(np.int32)
@@ -124,21 +126,21 @@ class RoomRenderer:
 
 @numba.njit(cache=True, nogil=True)
 def _shade(
-    points,
-    directions,
-    normals,
-    hit,
-    triangle,
-    lit,
-    tri_instance,
-    tri_material,
-    materials,
-    rotations,
-    positions,
-    lights,
-    ambient,
-    bounds,
-):  # type: ignore[no-untyped-def]
+    points: np.ndarray,
+    directions: np.ndarray,
+    normals: np.ndarray,
+    hit: np.ndarray,
+    triangle: np.ndarray,
+    lit: np.ndarray,
+    tri_instance: np.ndarray,
+    tri_material: np.ndarray,
+    materials: np.ndarray,
+    rotations: np.ndarray,
+    positions: np.ndarray,
+    lights: np.ndarray,
+    ambient: np.ndarray,
+    bounds: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n = points.shape[0]
     color = np.zeros((n, 3), np.uint8)
     cosine = np.zeros(n, np.float32)

@@ -208,10 +208,10 @@ def _shell(plan: RoomPlan, kind: str, rng: np.random.Generator) -> list[ObjectMo
     w, d, h = plan.width, plan.depth, plan.height
     color, word, floor_material = _floor_material(kind, rng)
     floor = Mesh()
-    floor.quad([[0, 0, 0], [w, 0, 0], [w, d, 0], [0, d, 0]], floor_material)
+    floor.quad(np.array([[0, 0, 0], [w, 0, 0], [w, d, 0], [0, d, 0]]), floor_material)
     ceiling = Mesh()
     white = plain(jitter_color((0.93, 0.93, 0.91), rng, 0.03), rng)
-    ceiling.quad([[0, 0, h], [w, 0, h], [w, d, h], [0, d, h]], white)
+    ceiling.quad(np.array([[0, 0, h], [w, 0, h], [w, d, h], [0, d, h]]), white)
     shell = [ObjectModel("floor", floor, (w, d, 0), color, word), ObjectModel("ceiling", ceiling, (w, d, 0), "white", "")]
     name, rgb = pick(
         OBJECT_COLORS, rng, ("white", "white", "beige", "grey", "blue", "green", "yellow", "pink", "orange", "turquoise")

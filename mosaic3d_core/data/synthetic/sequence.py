@@ -60,7 +60,7 @@ class SyntheticSequence:
         self.scene, self.config = scene, config
         self.sensor = sensor if sensor is not None else SensorModel()
         self.name = f"room-{scene.name}"
-        self.gravity_up = np.array([0.0, 0.0, 1.0])
+        self.gravity_up: NDArray[np.float64] | None = np.array([0.0, 0.0, 1.0])
         self.skipped: dict[str, int] = {}
         self._seed = seed
         scale = config.width / 640.0

@@ -17,15 +17,17 @@ _INSTALL = {
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """Turns texts into unit vectors.
+    """Turns texts into unit vectors."""
 
-    Attributes:
-        name: Name under which checkpoints refer to it.
-        dim: Width of the vectors.
-    """
+    @property
+    def name(self) -> str:
+        """Name under which checkpoints refer to it."""
+        ...
 
-    name: str
-    dim: int
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Texts to unit vectors (Q, D) float32; no texts give (0, D)."""

@@ -93,7 +93,8 @@ def encoded_map_file(tmp_path_factory):
     vectors = get_text_encoder("minilm").encode(["floor", "chair", "box"])
     head = FoldedHead(np.ascontiguousarray(vectors.T))
     features = np.eye(3, dtype=np.float32)[word]
-    feature_map = FeatureMap(snapshot, features, head.norms(features), inputs.voxel_of_point, head, "minilm", 30.0, 1.0)
+    norms = head.norms(features)
+    feature_map = FeatureMap(snapshot, features, norms, inputs.voxel_of_point, inputs.indices, 0.04, head, "minilm", 30.0, 1.0)
     metadata, extras = pack_features(feature_map)
     path = tmp_path_factory.mktemp("maps") / "encoded.m3dmap"
     save_map(snapshot, path, metadata, extras)

@@ -5,4 +5,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cli_scenes import command, checkpoint, map_file, encoded_map_file  # noqa: E402, F401
+from cli_scenes import checkpoint, command, encoded_map_file, map_file  # noqa: F401

@@ -59,6 +59,8 @@ class Features:
     snapshot: Snapshot
     features: np.ndarray
     voxel_of_point: np.ndarray
+    cells: np.ndarray
+    cell_size_m: float
     text_encoder_name: str = "words"
     logit_scale: float = 20.0
 
@@ -125,7 +127,7 @@ class SceneBuilder:
         features = np.stack([vectors[words[number]] for number in things[first]])
         rng = np.random.default_rng(seed)
         features = features + rng.normal(scale=noise, size=features.shape)
-        feature_map = Features(snapshot, features.astype(np.float32), np.arange(len(indices)))
+        feature_map = Features(snapshot, features.astype(np.float32), np.arange(len(indices)), indices, self.voxel)
         return feature_map, things[first]
 
 

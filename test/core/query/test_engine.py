@@ -1,6 +1,8 @@
 """Queries: what is there is found where it is, what is not there is not found, and bad questions are
 refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scenes import SceneBuilder, WordEncoder, room
@@ -138,14 +140,14 @@ def test_labelling_leaves_alone_what_the_vocabulary_does_not_name(scene):
 def test_an_empty_map_gives_an_empty_answer(scene):
     engine, feature_map, _ = scene
     snapshot = type(feature_map.snapshot)(3, 0.04, np.zeros((0, 3), np.int32), *(np.zeros((0, 3), np.float32) for _ in range(3)))
-    empty = type(feature_map)(snapshot, np.zeros((0, 64), np.float32), np.zeros(0, np.int64))
+    empty = type(feature_map)(snapshot, np.zeros((0, 64), np.float32), np.zeros(0, np.int64), snapshot.indices, 0.04)
     assert engine.query(empty, ["chair"]).objects == []
     assert len(engine.label(empty, ["chair"]).labels) == 0
 
 
 def test_voxels_without_features_match_nothing(scene):
     engine, feature_map, _ = scene
-    blank = type(feature_map)(feature_map.snapshot, np.zeros_like(feature_map.features), feature_map.voxel_of_point)
+    blank = replace(feature_map, features=np.zeros_like(feature_map.features))
     assert engine.query(blank, ["chair"]).objects == []
 
 

@@ -5,6 +5,7 @@ import pytest
 from scenes import SceneBuilder, WordEncoder
 
 from mosaic3d_core.query.config import QueryConfig
+from mosaic3d_core.query.grid import QueryGrid
 from mosaic3d_core.query.instances import extract_instances, robust_mean
 
 
@@ -12,7 +13,11 @@ def objects_of(builder, config=None, scores=None):
     feature_map, things = builder.build(WordEncoder(), noise=0)
     snapshot = feature_map.snapshot
     scores = np.ones(len(things), np.float32) if scores is None else scores(snapshot, things)
-    return extract_instances(snapshot, scores, config or QueryConfig()), snapshot, things
+    return extract_instances(grid_of(feature_map), scores, config or QueryConfig()), snapshot, things
+
+
+def grid_of(feature_map):
+    return QueryGrid.build(feature_map.snapshot, feature_map.voxel_of_point, feature_map.cells, feature_map.cell_size_m)
 
 
 def purity(instance, things):
@@ -145,7 +150,8 @@ def test_objects_do_not_depend_on_the_order_of_voxels():
     s = feature_map.snapshot
     order = np.random.default_rng(0).permutation(len(s.indices))
     shuffled = type(s)(1, s.voxel_size_m, *(a[order] for a in (s.indices, s.centroids, s.colors, s.normals)))
+    again = QueryGrid.build(shuffled, np.arange(len(order)), shuffled.indices, s.voxel_size_m)
     ones = np.ones(len(order), np.float32)
-    here = {tuple(np.round(one.box.center, 6)) for one in extract_instances(s, ones, QueryConfig())}
-    there = {tuple(np.round(one.box.center, 6)) for one in extract_instances(shuffled, ones, QueryConfig())}
+    here = {tuple(np.round(one.box.center, 6)) for one in extract_instances(grid_of(feature_map), ones, QueryConfig())}
+    there = {tuple(np.round(one.box.center, 6)) for one in extract_instances(again, ones, QueryConfig())}
     assert here == there

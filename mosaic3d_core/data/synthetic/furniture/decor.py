@@ -91,7 +91,8 @@ def make_plant(rng: np.random.Generator) -> ObjectModel:
             p = rng.normal(0, 1, 3)
             p = p / np.linalg.norm(p) * rng.uniform(0.3, 1.0) * np.array([spread * 0.75, spread * 0.75, (h - pot_h) * 0.38])
             s = uniform(rng, 0.05, 0.11)
-            mesh.ellipsoid(p + np.array([0.0, 0.0, (h + pot_h) / 2 + (h - pot_h) * 0.1]), (s, s, s * uniform(rng, 0.4, 0.9)), leaf, 8)
+            middle = p + np.array([0.0, 0.0, (h + pot_h) / 2 + (h - pot_h) * 0.1])
+            mesh.ellipsoid(middle, (s, s, s * uniform(rng, 0.4, 0.9)), leaf, 8)
     else:
         for _ in range(int(rng.integers(12, 24))):
             a, reach, rise = uniform(rng, 0, 2 * np.pi), spread * uniform(rng, 0.5, 1.0), (h - pot_h) * uniform(rng, 0.5, 1.0)
