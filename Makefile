@@ -40,6 +40,7 @@ bench: ## Run all benchmarks; tables on the screen, JSON in out/bench/
 lint: ## ruff and mypy
 	@$(SETUP) --with test
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
 clean: ## Remove what was built and written (not .venv)

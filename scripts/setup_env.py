@@ -104,9 +104,7 @@ class Environment:
         beside.write_text(key, encoding="utf-8")
         beside.replace(self.records / f"{step}.stamp")
 
-    def run(
-        self, command: list[str], what: str, tries: int = 1, environment: dict[str, str] | None = None
-    ) -> None:
+    def run(self, command: list[str], what: str, tries: int = 1, environment: dict[str, str] | None = None) -> None:
         """Run ``command`` with its output in the log; show a line now and then; try again after a failure.
 
         Raises:
@@ -133,9 +131,7 @@ class Environment:
                 say(f"{what}: try {attempt} failed ({tail[-1] if tail else 'no output'}), once more")
                 time.sleep(2.0 * attempt)
         lines = "\n  ".join(tail)
-        raise SetupError(
-            f"{what} failed (exit code {code}). Its last lines:\n  {lines}\nWhole output: {self.log}"
-        )
+        raise SetupError(f"{what} failed (exit code {code}). Its last lines:\n  {lines}\nWhole output: {self.log}")
 
     @staticmethod
     def _wait(process: subprocess.Popen[bytes], what: str) -> int:
@@ -204,9 +200,7 @@ def has_library(name: str) -> bool:
     if ctypes.util.find_library(name):
         return True
     folders = ("/usr/lib", "/lib", "/usr/local/lib")
-    return any(
-        next(Path(folder).glob(f"**/lib{name}.so*"), None) for folder in folders if Path(folder).is_dir()
-    )
+    return any(next(Path(folder).glob(f"**/lib{name}.so*"), None) for folder in folders if Path(folder).is_dir())
 
 
 def missing_system_packages(wants_open3d: bool, builds_messages: bool) -> list[str]:
@@ -220,11 +214,7 @@ def missing_system_packages(wants_open3d: bool, builds_messages: bool) -> list[s
     if builds_messages:
         if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
             missing.append(f"{version}-dev")
-        missing += [
-            package
-            for package, tool in (("cmake", "cmake"), ("make", "make"), ("g++", "c++"))
-            if not shutil.which(tool)
-        ]
+        missing += [package for package, tool in (("cmake", "cmake"), ("make", "make"), ("g++", "c++")) if not shutil.which(tool)]
     if wants_open3d:
         missing += [package for package, library in OPEN3D_LIBRARIES.items() if not has_library(library)]
     return missing
@@ -242,10 +232,7 @@ def install_system_packages(environment: Environment, packages: list[str]) -> No
     prefix: list[str] = []
     if os.geteuid() != 0:
         prefix = ["sudo", "-n"]
-        allowed = (
-            shutil.which("sudo")
-            and subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode == 0
-        )
+        allowed = shutil.which("sudo") and subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode == 0
         if not allowed:
             raise SetupError(plea)
     if not shutil.which("apt-get"):
@@ -255,9 +242,7 @@ def install_system_packages(environment: Environment, packages: list[str]) -> No
     apt = [*prefix, "apt-get", "-y", "-q"]
     try:
         environment.run([*apt, "update"], "apt-get update", tries=2, environment=noninteractive)
-        environment.run(
-            [*apt, "install", "--no-install-recommends", *packages], "apt-get install", 2, noninteractive
-        )
+        environment.run([*apt, "install", "--no-install-recommends", *packages], "apt-get install", 2, noninteractive)
     except SetupError as error:
         raise SetupError(f"{plea}\n({error})") from error
 
@@ -279,14 +264,9 @@ def make_virtual_environment(environment: Environment, sourced: bool) -> None:
     )
     if works:
         return
-    say(
-        f"virtual environment in {environment.folder.name} (Python"
-        f" {sys.version_info[0]}.{sys.version_info[1]})"
-    )
+    say(f"virtual environment in {environment.folder.name} (Python {sys.version_info[0]}.{sys.version_info[1]})")
     options = ["--clear"] + (["--system-site-packages"] if sourced else [])
-    subprocess.run(
-        [sys.executable, "-m", "venv", *options, str(environment.folder)], check=True, env=clean_environment()
-    )
+    subprocess.run([sys.executable, "-m", "venv", *options, str(environment.folder)], check=True, env=clean_environment())
 
 
 def repair_cmake_exports(environment: Environment) -> None:
@@ -295,8 +275,7 @@ def repair_cmake_exports(environment: Environment) -> None:
     They carry the paths of the machine that built them.
     """
     include, numpy_include, site = environment.ask(
-        "import sysconfig, numpy; p = sysconfig.get_paths(); print(p['include'], numpy.get_include(),"
-        " p['purelib'], sep='\\n')"
+        "import sysconfig, numpy; p = sysconfig.get_paths(); print(p['include'], numpy.get_include(), p['purelib'], sep='\\n')"
     ).splitlines()
     python = r"/opt/python/cp3\d+-cp3\d+/"
     swaps = [
@@ -339,9 +318,7 @@ def build_messages(environment: Environment, source: Path) -> None:
     ]
     what = f"building {source.name}"
     environment.run(configure, what, environment=variables)
-    environment.run(
-        ["cmake", "--build", str(build), "--target", "install", "-j", jobs], what, environment=variables
-    )
+    environment.run(["cmake", "--build", str(build), "--target", "install", "-j", jobs], what, environment=variables)
     shutil.rmtree(build, ignore_errors=True)
 
 
@@ -354,9 +331,7 @@ def can_import(environment: Environment, module: str) -> bool:
 def plan(environment: Environment, groups: list[str], sourced: bool) -> list[tuple[str, str, str]]:
     """The steps as (name, key of the inputs, what a person reads)."""
     manifest = [ROOT / "pyproject.toml", ROOT / "setup.py", ROOT / "package.xml"]
-    base = digest(
-        f"{sys.version_info[:2]} {sourced} {os.environ.get('ROS_DISTRO', '') if sourced else ''}", str(ROOT)
-    )
+    base = digest(f"{sys.version_info[:2]} {sourced} {os.environ.get('ROS_DISTRO', '') if sourced else ''}", str(ROOT))
     extras = sorted({extra for group in groups for extra in EXTRAS[group]})
     steps = [
         ("venv", base, "virtual environment"),
@@ -411,10 +386,7 @@ def set_up(folder: Path, groups: list[str]) -> None:
     if not todo:
         return
     began = time.monotonic()
-    say(
-        f"{len(todo)} steps, once. "
-        + (f"Using the sourced ROS 2 {os.environ['ROS_DISTRO']}." if sourced else "")
-    )
+    say(f"{len(todo)} steps, once. " + (f"Using the sourced ROS 2 {os.environ['ROS_DISTRO']}." if sourced else ""))
     names = {step for step, _, _ in todo}
     builds = bool(names & {"tf2_msgs", "mosaic3d_msgs"})
     install_system_packages(environment, missing_system_packages(bool(names & {"extra_dev", "extra_rooms"}), builds))

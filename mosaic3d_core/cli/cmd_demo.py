@@ -41,8 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if not _available(_DEMO_MODULE):
         raise MissingDependencyError(
-            f"{_DEMO_MODULE} is not installed beside mosaic3d_core; "
-            "install the whole repository, or run 'make demo'"
+            f"{_DEMO_MODULE} is not installed beside mosaic3d_core; install the whole repository, or run 'make demo'"
         )
     command = [sys.executable, "-m", _DEMO_MODULE, *arguments.options]
     with subprocess.Popen(command) as process:

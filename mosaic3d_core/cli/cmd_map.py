@@ -38,22 +38,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("sequence", metavar="SEQUENCE", help="folder, bag or room:SEED")
     parser.add_argument("--out", required=True, metavar="MAP", help="map file to write (*.m3dmap)")
-    parser.add_argument(
-        "--voxel-size", type=console.positive_float, default=0.02, metavar="M", help="metres (default: 0.02)"
-    )
-    parser.add_argument(
-        "--max-depth", type=console.positive_float, metavar="M", help="ignore depth beyond, metres"
-    )
-    parser.add_argument(
-        "--every", type=console.positive_int, default=1, metavar="N", help="use every N-th frame"
-    )
+    parser.add_argument("--voxel-size", type=console.positive_float, default=0.02, metavar="M", help="metres (default: 0.02)")
+    parser.add_argument("--max-depth", type=console.positive_float, metavar="M", help="ignore depth beyond, metres")
+    parser.add_argument("--every", type=console.positive_int, default=1, metavar="N", help="use every N-th frame")
     parser.add_argument("--max-frames", type=console.positive_int, metavar="N", help="stop after N frames")
-    parser.add_argument(
-        "--no-features", action="store_true", help="do not encode; queries then encode when asked"
-    )
-    parser.add_argument(
-        "--keep-partial", action="store_true", help="on Ctrl-C save what has been fused so far"
-    )
+    parser.add_argument("--no-features", action="store_true", help="do not encode; queries then encode when asked")
+    parser.add_argument("--keep-partial", action="store_true", help="on Ctrl-C save what has been fused so far")
     console.add_model_options(parser)
     return parser
 
@@ -80,9 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     seconds = time.perf_counter() - start
     snapshot = _with_up(voxel_map.snapshot(), sequence, poses)
     if len(snapshot) == 0:
-        raise ValueError(
-            f"{arguments.sequence} left an empty map: none of its {len(poses)} frames had usable depth"
-        )
+        raise ValueError(f"{arguments.sequence} left an empty map: none of its {len(poses)} frames had usable depth")
     _save(snapshot, target, arguments, len(poses))
     console.out.print(
         f"{target}: {len(snapshot):,} voxels of {arguments.voxel_size * 100:g} cm from {len(poses)} frames "

@@ -127,12 +127,8 @@ def _draw(result: QueryResult, folder: Path) -> list[Path]:
         return []
     with console.err.status("drawing"):
         scene = Scene.of(result.snapshot)
-        names = {
-            text: f"query_{k + 1:02d}_{slug(text)}.png" for k, text in enumerate(dict.fromkeys(result.texts))
-        }
-        return [
-            save_picture(picture_of_query(scene, result, text), folder / name) for text, name in names.items()
-        ]
+        names = {text: f"query_{k + 1:02d}_{slug(text)}.png" for k, text in enumerate(dict.fromkeys(result.texts))}
+        return [save_picture(picture_of_query(scene, result, text), folder / name) for text, name in names.items()]
 
 
 def slug(text: str) -> str:

@@ -17,17 +17,11 @@ examples:
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the subcommand."""
-    parser = commands.add_parser(
-        "render", help="draw pictures of a map", description=console.describe(__doc__), epilog=_EPILOG
-    )
+    parser = commands.add_parser("render", help="draw pictures of a map", description=console.describe(__doc__), epilog=_EPILOG)
     parser.add_argument("map", metavar="MAP", help="map file")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the pictures")
-    parser.add_argument(
-        "--view", choices=("perspective", "top", "both"), default="both", help="default: both"
-    )
-    parser.add_argument(
-        "--size", type=picture_size, default=(1280, 960), metavar="WxH", help="default: 1280x960"
-    )
+    parser.add_argument("--view", choices=("perspective", "top", "both"), default="both", help="default: both")
+    parser.add_argument("--size", type=picture_size, default=(1280, 960), metavar="WxH", help="default: 1280x960")
     parser.add_argument("--labels", action="store_true", help="also draw the map coloured by label")
     console.add_model_options(parser)
     return parser

@@ -47,12 +47,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         choices=["auto", *_AXES],
         help="up axis of the cloud; --up=-z for a negative one (default: auto)",
     )
-    parser.add_argument(
-        "--scale", type=console.positive_float, default=1.0, metavar="S", help="metres per unit (default: 1)"
-    )
-    parser.add_argument(
-        "--voxel-size", type=console.positive_float, default=0.02, metavar="M", help="metres (default: 0.02)"
-    )
+    parser.add_argument("--scale", type=console.positive_float, default=1.0, metavar="S", help="metres per unit (default: 1)")
+    parser.add_argument("--voxel-size", type=console.positive_float, default=0.02, metavar="M", help="metres (default: 0.02)")
     parser.add_argument(
         "--colors",
         choices=("labels", "original"),
@@ -88,9 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     feature_map = console.encode(snapshot, arguments)
     labelling = console.engine_for(feature_map, arguments).label(feature_map, words)
     labels = labelling.labels[voxel_of_point]
-    colors = (
-        cloud.colors if arguments.colors == "original" else _label_colors(labelling, cloud.colors, labels)
-    )
+    colors = cloud.colors if arguments.colors == "original" else _label_colors(labelling, cloud.colors, labels)
     comments = [f"label {k} {word}" for k, word in enumerate(labelling.vocabulary)]
     write_labelled_ply(
         target,
@@ -134,9 +128,7 @@ def _label_colors(labelling: Labelling, colors: np.ndarray, labels: np.ndarray) 
     palette = np.vstack([label_colors(labelling.vocabulary), [NO_LABEL_COLOR]]).astype(np.float32)
     number = np.minimum(labels, len(palette) - 1)
     # A third of the true colour keeps the scene readable.
-    return np.where(
-        (labels < len(palette))[:, None], 0.75 * palette[number] + 0.25 * colors, 0.4 * colors + 90
-    )
+    return np.where((labels < len(palette))[:, None], 0.75 * palette[number] + 0.25 * colors, 0.4 * colors + 90)
 
 
 def _table(labelling: Labelling, labels: np.ndarray) -> Table:
@@ -145,9 +137,7 @@ def _table(labelling: Labelling, labels: np.ndarray) -> Table:
     table.add_column("label", no_wrap=True)
     for name in ("points", "share", "objects"):
         table.add_column(name, justify="right")
-    counts = np.bincount(
-        np.minimum(labels, len(labelling.vocabulary)), minlength=len(labelling.vocabulary) + 1
-    )
+    counts = np.bincount(np.minimum(labels, len(labelling.vocabulary)), minlength=len(labelling.vocabulary) + 1)
     names = [*labelling.vocabulary, "(none)"]
     objects = [sum(thing.text == name for thing in labelling.objects) for name in names]
     for k in np.argsort(-counts, kind="stable"):

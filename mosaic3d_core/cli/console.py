@@ -47,15 +47,9 @@ def progress() -> Progress:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Options that choose the encoder."""
     group = parser.add_argument_group("encoder")
-    group.add_argument(
-        "--checkpoint", metavar="FILE", help="encoder checkpoint (default: the one that ships)"
-    )
-    group.add_argument(
-        "--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: cpu)"
-    )
-    group.add_argument(
-        "--text-encoder", metavar="NAME", help="text encoder (default: the one the checkpoint names)"
-    )
+    group.add_argument("--checkpoint", metavar="FILE", help="encoder checkpoint (default: the one that ships)")
+    group.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: cpu)")
+    group.add_argument("--text-encoder", metavar="NAME", help="text encoder (default: the one the checkpoint names)")
 
 
 def positive_float(text: str) -> float:
@@ -93,9 +87,7 @@ def check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise PermissionError(
-            error.errno, "cannot write files there, choose another folder", str(folder)
-        ) from error
+        raise PermissionError(error.errno, "cannot write files there, choose another folder", str(folder)) from error
 
 
 def encode(snapshot: MapSnapshot, arguments: argparse.Namespace) -> FeatureMap:

@@ -11,9 +11,7 @@ _PRIOR = {"z": 0.25, "y": 0.12}
 _CELL_M = 0.2
 
 
-def estimate_up_axis(
-    points: np.ndarray, normals: np.ndarray | None, axes: Mapping[str, Sequence[float]]
-) -> str:
+def estimate_up_axis(points: np.ndarray, normals: np.ndarray | None, axes: Mapping[str, Sequence[float]]) -> str:
     """The axis along which the cloud looks most like a room standing on its floor.
 
     Below lies a surface that spans the ground plan, most things stand low, and where there are oriented

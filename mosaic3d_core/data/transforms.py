@@ -189,10 +189,10 @@ class RandomColor:
         if rng.random() < self.swap_probability:
             c = c[:, rng.permutation(3)]
         gray = (c @ np.full(3, 1 / 3, np.float32))[:, None]
-        saturation = 0.0 if rng.random() < self.gray_probability else rng.uniform(0.4, 1.4)
+        saturation: float = 0.0 if rng.random() < self.gray_probability else rng.uniform(0.4, 1.4)
         c = gray + (c - gray) * np.float32(saturation)
-        gamma = np.exp(rng.normal(0, 0.2))
-        c = 255 * (np.clip(c, 0, 255) / 255) ** np.float32(gamma)
+        gamma = float(np.exp(rng.normal(0, 0.2)))
+        c = np.float32(255) * (np.clip(c, 0, 255) / np.float32(255)) ** np.float32(gamma)
         c = c * (1 + rng.uniform(-self.gain, self.gain, 3)).astype(np.float32) * np.float32(rng.uniform(0.7, 1.3))
         c = c + rng.uniform(-self.offset, self.offset, 3).astype(np.float32)
         c = c + rng.standard_normal(c.shape, dtype=np.float32) * np.float32(rng.uniform(0, self.noise))

@@ -49,7 +49,8 @@ class Question:
 
     Attributes:
         text: What is asked.
-        kind: "name", "synonym" (shown in training captions), "held_out" (never in a caption) or "absent".
+        kind: "name", "synonym" (other names and uses; captions or the query vocabulary know them or phrases close to them),
+            "held_out" (in neither of them) or "absent".
         accepted: Class names that answer it; empty for absent things.
     """
 
@@ -88,7 +89,7 @@ def true_objects(snapshot: MapSnapshot, instance: NDArray[np.int32], class_of_in
 def room_questions(present: Iterable[str]) -> list[Question]:
     """All questions about a room with the given classes: names, synonyms, uses, held-out phrases, absent things."""
     here = set(present)
-    by_use = {text: frozenset(names) for text, names, _ in USE_QUESTIONS}
+    by_use = {text: frozenset(names) for text, names in USE_QUESTIONS}
     questions = []
     for c in CLASSES:
         if c.name in here:
@@ -99,9 +100,9 @@ def room_questions(present: Iterable[str]) -> list[Question]:
         elif not accepted_classes(c.name) & here:
             questions.append(Question(c.name, "absent", frozenset()))
     asked = {q.text for q in questions}
-    for text, names, unseen in USE_QUESTIONS:
+    for text, names in USE_QUESTIONS:
         if text not in asked and set(names) & here:
-            questions.append(Question(text, "held_out" if unseen else "synonym", frozenset(names)))
+            questions.append(Question(text, "synonym", frozenset(names)))
     return questions + [Question(text, "absent", frozenset()) for text in NEVER_PRESENT]
 
 

@@ -43,15 +43,11 @@ class Scene:
     view: View
 
     @classmethod
-    def of(
-        cls, snapshot: MapSnapshot, kind: ViewKind = "perspective", width: int = 1280, height: int = 960
-    ) -> Scene:
+    def of(cls, snapshot: MapSnapshot, kind: ViewKind = "perspective", width: int = 1280, height: int = 960) -> Scene:
         """Choose what to draw and from where; ValueError for an empty map or an unknown view."""
         if len(snapshot.centroids) == 0:
             raise ValueError("the map is empty, there is nothing to draw")
-        normals = smooth_normals(
-            snapshot.centroids, snapshot.normals, snapshot.weights, snapshot.voxel_size_m
-        )
+        normals = smooth_normals(snapshot.centroids, snapshot.normals, snapshot.weights, snapshot.voxel_size_m)
         keep = without_ceiling(snapshot.centroids, normals, snapshot.up) & _well_seen(snapshot.weights)
         keep = keep if keep.any() else np.ones(len(keep), bool)
         view = choose_view(snapshot.centroids[keep], normals[keep], snapshot.up, kind, width, height)

@@ -186,9 +186,7 @@ def _read_vertices(data: bytes, header: _Header, path: Path) -> np.ndarray:
     offset = header.size
     for name, number, kinds in before:
         if any(kind == "list" for _, kind in kinds):
-            raise Mosaic3DError(
-                f"{path} stores the list element {name!r} before its vertices; write vertices first"
-            )
+            raise Mosaic3DError(f"{path} stores the list element {name!r} before its vertices; write vertices first")
         offset += number * sum(np.dtype(kind).itemsize for _, kind in kinds)
     kind = np.dtype([(name, header.order + code) for name, code in properties])
     if len(data) < offset + count * kind.itemsize:
@@ -197,14 +195,10 @@ def _read_vertices(data: bytes, header: _Header, path: Path) -> np.ndarray:
     return np.frombuffer(data, kind, count, offset)
 
 
-def _read_ascii(
-    body: bytes, skip: int, count: int, properties: list[tuple[str, str]], path: Path
-) -> np.ndarray:
+def _read_ascii(body: bytes, skip: int, count: int, properties: list[tuple[str, str]], path: Path) -> np.ndarray:
     lines = body.splitlines()[skip : skip + count]
     if len(lines) < count:
-        raise Mosaic3DError(
-            f"{path} is truncated: its header announces {count} points, it holds {len(lines)}"
-        )
+        raise Mosaic3DError(f"{path} is truncated: its header announces {count} points, it holds {len(lines)}")
     kind = np.dtype(properties)
     if count == 0:
         return np.zeros(0, kind)

@@ -160,14 +160,10 @@ def splat(
     count = len(points)
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"points must have shape (N, 3), got {points.shape}")
-    normals = (
-        np.zeros((count, 3), np.float32) if normals is None else np.ascontiguousarray(normals, np.float32)
-    )
+    normals = np.zeros((count, 3), np.float32) if normals is None else np.ascontiguousarray(normals, np.float32)
     values = np.zeros((count, 0), np.float32) if values is None else np.ascontiguousarray(values, np.float32)
     if normals.shape != (count, 3) or values.ndim != 2 or len(values) != count:
-        raise ValueError(
-            f"normals {normals.shape} and values {values.shape} do not match points {points.shape}"
-        )
+        raise ValueError(f"normals {normals.shape} and values {values.shape} do not match points {points.shape}")
     radii = np.ascontiguousarray(np.broadcast_to(np.asarray(radii, np.float32), (count,)))
     shape, channels = (camera.height, camera.width), values.shape[1]
     depth = np.full(shape, _FAR_M, np.float32)
@@ -210,7 +206,5 @@ def render_depth(snapshot: MapSnapshot, camera: PinholeCamera, T_world_camera: n
     """
     points, normals = to_camera_frame(snapshot.centroids, snapshot.normals, T_world_camera)
     size = snapshot.voxel_size_m
-    buffers = splat(
-        points, normals, DISC_RADIUS_IN_VOXELS * size, None, camera, blend_slab_m=BLEND_SLAB_IN_VOXELS * size
-    )
+    buffers = splat(points, normals, DISC_RADIUS_IN_VOXELS * size, None, camera, blend_slab_m=BLEND_SLAB_IN_VOXELS * size)
     return buffers.depth

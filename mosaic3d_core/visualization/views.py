@@ -55,9 +55,7 @@ class View:
         return View(camera, self.T_world_camera, self.orthographic)
 
 
-def smooth_normals(
-    points: np.ndarray, normals: np.ndarray, weights: np.ndarray, voxel_size_m: float
-) -> np.ndarray:
+def smooth_normals(points: np.ndarray, normals: np.ndarray, weights: np.ndarray, voxel_size_m: float) -> np.ndarray:
     """Normals steadied by their neighbourhood, so that a noisy wall faces one way.
 
     Each normal is pulled towards the mean of a cell of five voxels. Where a thin thing has both its sides in
@@ -104,9 +102,7 @@ def without_ceiling(points: np.ndarray, normals: np.ndarray | None, up: np.ndarr
     return keep
 
 
-def choose_view(
-    points: np.ndarray, normals: np.ndarray | None, up: np.ndarray, kind: ViewKind, width: int, height: int
-) -> View:
+def choose_view(points: np.ndarray, normals: np.ndarray | None, up: np.ndarray, kind: ViewKind, width: int, height: int) -> View:
     """A view of the given kind that fills the picture with the scene.
 
     Args:
@@ -145,9 +141,7 @@ def _room_basis(points: np.ndarray, normals: np.ndarray | None, up: np.ndarray) 
         wall = flat[strength > 0.9]
         if len(wall) > 50:
             angle = _dominant_right_angle(np.arctan2(wall[:, 1], wall[:, 0]))
-            turn = np.array(
-                [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
-            )
+            turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
             basis = basis @ turn
     spread = np.quantile(points @ basis[:, :2], [0.01, 0.99], axis=0)
     extent = spread[1] - spread[0]
@@ -181,9 +175,7 @@ def _top_view(points: np.ndarray, basis: np.ndarray, width: int, height: int) ->
 
 def _perspective_view(points: np.ndarray, basis: np.ndarray, azimuth: float, width: int, height: int) -> View:
     elevation = np.deg2rad(_ELEVATION_DEG)
-    direction = basis @ np.array(
-        [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
-    )
+    direction = basis @ np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
     forward = -direction
     right = np.cross(forward, basis[:, 2])
     right /= np.linalg.norm(right)
@@ -216,9 +208,7 @@ def _visible_points(points: np.ndarray, normals: np.ndarray | None, view: View) 
     step = max(1, len(points) // 60000)
     factor = view.camera.width / 200
     c = view.camera
-    small = PinholeCamera(
-        c.fx / factor, c.fy / factor, c.cx / factor, c.cy / factor, 200, round(c.height / factor)
-    )
+    small = PinholeCamera(c.fx / factor, c.fy / factor, c.cx / factor, c.cy / factor, 200, round(c.height / factor))
     chosen = None if normals is None else normals[::step]
     local, turned = to_camera_frame(points[::step], chosen, view.T_world_camera)
     buffers = splat(local, turned, 0.03 * step**0.5, None, small, cull_backfaces=True)

@@ -77,16 +77,17 @@ CLASS_NAMES: Final[tuple[str, ...]] = tuple(c.name for c in CLASSES)
 CLASS_ID: Final[dict[str, int]] = {name: i for i, name in enumerate(CLASS_NAMES)}
 STUFF_IDS: Final[tuple[int, ...]] = tuple(i for i, c in enumerate(CLASSES) if c.stuff)
 
-#: Questions by use that more than one class answers: (text, accepted class names, never seen in captions).
-USE_QUESTIONS: Final[tuple[tuple[str, tuple[str, ...], bool], ...]] = (
-    ("something to sit on", ("chair", "office chair", "armchair", "sofa", "stool"), False),
-    ("a place to sit", ("chair", "office chair", "armchair", "sofa", "stool"), True),
-    ("place to sleep", ("bed",), False),
-    ("somewhere to lie down", ("bed", "sofa"), True),
-    ("where can I cook", ("stove", "kitchen counter"), True),
-    ("where to throw away trash", ("trash can",), True),
-    ("keep food cold", ("refrigerator",), True),
-    ("where are the books", ("bookshelf",), True),
+#: Questions by use: (text, accepted class names). They count as synonyms, not as held out: captions or the query vocabulary
+#: hold phrases close to each of them.
+USE_QUESTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("something to sit on", ("chair", "office chair", "armchair", "sofa", "stool")),
+    ("a place to sit", ("chair", "office chair", "armchair", "sofa", "stool")),
+    ("place to sleep", ("bed",)),
+    ("somewhere to lie down", ("bed", "sofa")),
+    ("where can I cook", ("stove", "kitchen counter")),
+    ("where to throw away trash", ("trash can",)),
+    ("keep food cold", ("refrigerator",)),
+    ("where are the books", ("bookshelf",)),
 )
 
 #: Things that no synthetic room contains: an honest system answers "nothing like that here".

@@ -4,7 +4,6 @@ Geometry by Open3D's `RaycastingScene` (Embree); shading (procedural texture, po
 fades in corners) by a numba kernel.
 """
 
-
 from __future__ import annotations
 
 from dataclasses import dataclass

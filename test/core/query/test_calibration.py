@@ -78,8 +78,12 @@ def test_labels_take_the_best_word_or_none(cosines, expected):
 
 def test_vocabulary_knows_the_room_classes_but_not_the_held_out_phrases():
     assert set(CLASS_NAMES) <= set(DEFAULT_VOCABULARY)
-    known = {phrase for name, others in CONCEPTS.items() for phrase in (name, *others)}
-    assert not known & {phrase for one in CLASSES for phrase in one.held_out}
+
+    def plain(phrase):
+        return frozenset(phrase.split()) - {"a", "an", "the", "to", "of", "something", "somewhere", "place"}
+
+    known = {plain(phrase) for name, others in CONCEPTS.items() for phrase in (name, *others)}
+    assert not known & {plain(phrase) for one in CLASSES for phrase in one.held_out}
 
 
 @pytest.mark.parametrize(

@@ -107,8 +107,12 @@ def test_both_devices_and_any_number_of_threads_agree(device, monkeypatch):
     _, cells, features = make(11, 6, torch.float32, device)
     layer = SubMConv3d(6, 7).to(device)
     several = layer(SparseTensor(features, cells)).features
-    torch.set_num_threads(1)
-    alone = layer(SparseTensor(features, cells)).features
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = layer(SparseTensor(features, cells)).features
+    finally:
+        torch.set_num_threads(threads)
     assert torch.allclose(several, alone, rtol=1e-6, atol=1e-7)
 
 

@@ -20,9 +20,7 @@ def ply(body, properties, count=3, form="ascii 1.0", extra=""):
 
 
 def ascii_rows(*columns):
-    return (
-        "\n".join(" ".join(str(v) for v in row) for row in np.column_stack(columns).tolist()).encode() + b"\n"
-    )
+    return "\n".join(" ".join(str(v) for v in row) for row in np.column_stack(columns).tolist()).encode() + b"\n"
 
 
 XYZ = ["float x", "float y", "float z"]
@@ -44,14 +42,10 @@ def test_ascii_is_read(tmp_path):
 
 @pytest.mark.parametrize(("form", "order"), [("binary_little_endian", "<"), ("binary_big_endian", ">")])
 @pytest.mark.parametrize("double", [False, True])
-def test_binary_of_both_byte_orders_is_read_with_normals_and_unknown_properties(
-    tmp_path, form, order, double
-):
+def test_binary_of_both_byte_orders_is_read_with_normals_and_unknown_properties(tmp_path, form, order, double):
     kind = "f8" if double else "f4"
     names = [*"xyz", "nx", "ny", "nz"]
-    dtype = np.dtype(
-        [(n, order + kind) for n in names] + [("quality", order + "i2")] + [(n, "u1") for n in "rgb"]
-    )
+    dtype = np.dtype([(n, order + kind) for n in names] + [("quality", order + "i2")] + [(n, "u1") for n in "rgb"])
     rows = np.zeros(3, dtype)
     for k in range(3):
         rows["xyz"[k]], rows[names[3 + k]], rows["rgb"[k]] = POINTS[:, k], k == 2, COLORS[:, k]
@@ -102,9 +96,7 @@ def test_what_is_written_is_read_back(tmp_path_factory, count, seed):
     assert (cloud.colors == colors).all()
     header, body = path.read_bytes().split(b"end_header\n", 1)
     assert b"comment label 0 a chair with a break" in header
-    kinds = (
-        [(n, "<f4") for n in "xyz"] + [(n, "u1") for n in "rgb"] + [("l", "<u2"), ("i", "<u4"), ("s", "<f4")]
-    )
+    kinds = [(n, "<f4") for n in "xyz"] + [(n, "u1") for n in "rgb"] + [("l", "<u2"), ("i", "<u4"), ("s", "<f4")]
     rows = np.frombuffer(body, kinds)
     assert (rows["l"] == labels).all()
     assert (rows["i"] == instances).all()
