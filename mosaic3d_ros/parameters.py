@@ -68,7 +68,13 @@ PERCEPTION: tuple[ParameterSpec, ...] = (
     ParameterSpec("encode_period_s", 0.5, "Shortest time between two encodings of the map, seconds.", 0.0, 3600.0),
     ParameterSpec("vocabulary", [""], "Words of the continuous labels; [''] = indoor objects and surfaces."),
     ParameterSpec("sync_slop_s", 0.02, "Largest time between a depth image and its colour image, seconds.", 0.0, 1.0),
-    ParameterSpec("sync_queue_size", 15, "Images kept while their partner is awaited, per topic.", 1, 1000),
+    ParameterSpec(
+        "sync_queue_size",
+        15,
+        "Images kept while their partner is awaited, per topic, and pairs kept until both calibrations have come.",
+        1,
+        1000,
+    ),
     ParameterSpec("image_queue_size", 30, "Images the middleware keeps while the node is busy, per topic.", 1, 1000),
     ParameterSpec(
         "reliable_images",

@@ -26,8 +26,8 @@ class QueryConfig:
         same_concept_margin: A concept this much less similar than the best one is a different thing: "chair"
             means "office chair" (0.87) but not "stool" (0.60), although a bare "seat" means all of them.
         logit_scale: Sharpness of the softmax; None takes the scale that the checkpoint was trained with.
-        gap_voxels: Voxels of a mask at most this many cells apart (Chebyshev) are connected; 2 bridges one
-            missing voxel.
+        gap_voxels: Map voxels of a mask at most this many cells apart (Chebyshev) are connected, rounded to encoder voxels
+            (touching ones always are); 2 bridges one missing voxel.
         min_object_voxels: Smaller connected parts are dropped as noise.
         min_relative_voxels: Parts smaller than this share of the largest object of the same text are dropped
             as well.
