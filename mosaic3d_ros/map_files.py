@@ -23,7 +23,7 @@ def save_map_reply(features: FeatureMap | None, path: str, overwrite: bool) -> t
     if features is None:
         return False, "There is no map yet; wait until the first frames are fused and encoded, then save again."
     if not path.strip():
-        return False, "The path is empty; give the file to write, for example /tmp/room.m3dmap."
+        return False, "The path is empty; give the file to write, for example maps/kitchen.m3dmap."
     target = Path(path)
     target = target if target.suffix else target.with_suffix(".m3dmap")
     if target.exists() and not overwrite:

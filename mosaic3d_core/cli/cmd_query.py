@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mosaic3d_core.cli import console
@@ -101,8 +102,8 @@ def _object_json(found: DetectedObject) -> dict[str, Any]:
 
 def as_table(result: QueryResult) -> Table:
     """The answer as a table: one row per object, one per text without any."""
-    table = Table()
-    table.add_column("query", no_wrap=True)
+    table = Table(box=SIMPLE_HEAD)  # without frames it fits 80 columns
+    table.add_column("query", overflow="fold", min_width=14)
     for name in ("score", "centre (m)", "size (m)", "voxels"):
         table.add_column(name, justify="right", no_wrap=True)
     for text in dict.fromkeys(result.texts):
