@@ -107,9 +107,10 @@ def measure(variant: str, path: str, voxels: int, dtype: str, device: str, repea
     """One row, in this process."""
     import torch
 
+    from mosaic3d_core.models.building import build_sparse_unet
     from mosaic3d_core.models.checkpoint import LoadedCheckpoint
     from mosaic3d_core.models.scene_encoder import SceneEncoder
-    from mosaic3d_core.models.sparse_unet import build_sparse_unet, fold_batchnorm
+    from mosaic3d_core.models.sparse_unet import fold_batchnorm
     from mosaic3d_core.sparse import SparseTensor
 
     torch.manual_seed(0)

@@ -63,6 +63,7 @@ PERCEPTION: tuple[ParameterSpec, ...] = (
         choices=("tf", "pose", "odom"),
     ),
     ParameterSpec("checkpoint", "", "Checkpoint file of the 3D encoder; empty = the one that comes with the package."),
+    ParameterSpec("condition", "", "Condition of a checkpoint trained on several datasets, such as ScanNet; empty = its first."),
     ParameterSpec("device", "cpu", "Where the 3D encoder runs: cpu, or a CUDA device such as cuda or cuda:0."),
     ParameterSpec("encoder_threads", 0, "CPU threads of the encoder; 0 = all cores.", 0, 256),
     ParameterSpec("encode_period_s", 0.5, "Shortest time between two encodings of the map, seconds.", 0.0, 3600.0),

@@ -68,7 +68,9 @@ class PerceptionNode(ClosableNode):
         _limit_threads(self.values["encoder_threads"])
         config = parameters.config_from("map", VoxelMapConfig, self.values)
         query_config = parameters.config_from("query", QueryConfig, self.values)
-        encoder = SceneEncoder.from_checkpoint(self.values["checkpoint"] or None, device=self.values["device"])
+        encoder = SceneEncoder.from_checkpoint(
+            self.values["checkpoint"] or None, device=self.values["device"], condition=self.values["condition"] or None
+        )
         text_encoder = get_text_encoder(encoder.text_encoder_name)
         self._default_vocabulary = [word for word in self.values["vocabulary"] if word] or list(DEFAULT_VOCABULARY)
         self._make_engine: Callable[[QueryConfig], QueryEngine] = functools.partial(QueryEngine, text_encoder)

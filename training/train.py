@@ -31,10 +31,10 @@ from mosaic3d_core.data.synthetic.captions import plain_vocabulary
 from mosaic3d_core.data.synthetic.classes import CLASS_NAMES
 from mosaic3d_core.data.synthetic.record import record_room
 from mosaic3d_core.data.transforms import training_transforms
+from mosaic3d_core.models.building import build_sparse_unet
 from mosaic3d_core.models.checkpoint import save_checkpoint
 from mosaic3d_core.models.encoder_input import build_encoder_input, channel_count
 from mosaic3d_core.models.precision import choose_device, choose_dtype
-from mosaic3d_core.models.sparse_unet import build_sparse_unet
 from training.alignment import CaptionAlignment
 from training.text_table import TextTable
 

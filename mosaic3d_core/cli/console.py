@@ -48,6 +48,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Options that choose the encoder."""
     group = parser.add_argument_group("encoder")
     group.add_argument("--checkpoint", metavar="FILE", help="encoder checkpoint (default: the one that ships)")
+    group.add_argument(
+        "--condition", metavar="NAME", help="condition of a checkpoint trained on several datasets (default: its first)"
+    )
     group.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: cpu)")
     group.add_argument("--text-encoder", metavar="NAME", help="text encoder (default: the one the checkpoint names)")
 
@@ -95,7 +98,7 @@ def encode(snapshot: MapSnapshot, arguments: argparse.Namespace) -> FeatureMap:
     from mosaic3d_core.models.scene_encoder import SceneEncoder
 
     with err.status("loading the encoder"):
-        encoder = SceneEncoder.from_checkpoint(arguments.checkpoint, arguments.device)
+        encoder = SceneEncoder.from_checkpoint(arguments.checkpoint, arguments.device, condition=arguments.condition)
     with err.status(f"encoding {len(snapshot):,} voxels"):
         return encoder.encode(snapshot)
 

@@ -6,11 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mosaic3d_core.models.building import build_sparse_unet
     from mosaic3d_core.models.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
     from mosaic3d_core.models.encoder_input import build_encoder_input
     from mosaic3d_core.models.folded_head import FoldedHead
     from mosaic3d_core.models.scene_encoder import FeatureMap, SceneEncoder
-    from mosaic3d_core.models.sparse_unet import build_sparse_unet
 
 _HOME = {
     "FeatureMap": "scene_encoder",
@@ -18,7 +18,7 @@ _HOME = {
     "LoadedCheckpoint": "checkpoint",
     "SceneEncoder": "scene_encoder",
     "build_encoder_input": "encoder_input",
-    "build_sparse_unet": "sparse_unet",
+    "build_sparse_unet": "building",
     "load_checkpoint": "checkpoint",
     "save_checkpoint": "checkpoint",
 }

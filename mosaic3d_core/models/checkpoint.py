@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from mosaic3d_core.errors import CheckpointError
+from mosaic3d_core.models.building import net_of
 from mosaic3d_core.models.config import SparseUNetConfig
 from mosaic3d_core.models.encoder_input import channel_count
+from mosaic3d_core.models.prompt_driven import PromptDrivenUNet
 from mosaic3d_core.models.sniffing import check_state, sniff_config
 from mosaic3d_core.models.sparse_unet import SparseUNet
 
@@ -41,18 +43,18 @@ class LoadedCheckpoint:
     """An encoder with what belongs to it.
 
     Attributes:
-        model: The net on the CPU in evaluation mode, float32.
+        model: The net on the CPU in evaluation mode, float32; prompt-driven when ``config.conditions`` names any.
         config: Its architecture.
         metadata: "text_encoder" (name), "voxel_size_m", "input_channels", "logit_scale", and what else was
             saved.
     """
 
-    model: SparseUNet
+    model: SparseUNet | PromptDrivenUNet
     config: SparseUNetConfig
     metadata: dict[str, Any]
 
 
-def save_checkpoint(path: str | os.PathLike[str], model: SparseUNet, metadata: Mapping[str, Any]) -> None:
+def save_checkpoint(path: str | os.PathLike[str], model: SparseUNet | PromptDrivenUNet, metadata: Mapping[str, Any]) -> None:
     """Write a net and its metadata as one safetensors file, whole or not at all.
 
     Args:
@@ -89,7 +91,7 @@ def save_checkpoint(path: str | os.PathLike[str], model: SparseUNet, metadata: M
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> LoadedCheckpoint:
-    """Read a checkpoint: our safetensors, or an official ``.ckpt`` of a plain net.
+    """Read a checkpoint: our safetensors, or an official ``.ckpt``.
 
     Args:
         path: The file.
@@ -121,7 +123,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> LoadedCheckpoint:
         metadata["logit_scale"] = _official_scale(state)
         state = {name: state[name] for name in state if name != "caption_loss.logit_scale"}
     with torch.device("meta"):
-        model = SparseUNet(config)
+        model = net_of(config)
     check_state(state, model.state_dict(), config.name, str(file))
     model.load_state_dict(state, assign=True)
     return LoadedCheckpoint(model.float().eval(), config, _check_metadata(metadata, config, str(file)))

@@ -77,9 +77,12 @@ class SceneEncoder:
         device: "cpu", "cuda", "cuda:N" or "auto".
         dtype: Dtype of the computation, or None for the fast one of the device (see
             ``precision.choose_dtype``).
+        backend: Backend of the sparse layers.
+        condition: For nets trained on several datasets, the one whose statistics to use; None for the first. ``condition``
+            of the encoder says which it is.
 
     Raises:
-        ValueError: If the device or dtype cannot be used.
+        ValueError: If the device or dtype cannot be used, or the net does not have the condition.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class SceneEncoder:
         device: torch.device | str = "cpu",
         dtype: torch.dtype | str | None = None,
         backend: str = "auto",
+        condition: str | None = None,
     ) -> None:
         metadata = checkpoint.metadata
         self.config = checkpoint.config
@@ -99,8 +103,9 @@ class SceneEncoder:
         self.device = choose_device(device)
         self.dtype = choose_dtype(self.device, dtype)
         self.backend = choose_backend(backend, self.device)
-        self.head = head_of(checkpoint.model)
-        self._model = fold_batchnorm(checkpoint.model).to(self.device)
+        model, self.condition = _plain(checkpoint, condition)
+        self.head = head_of(model)
+        self._model = fold_batchnorm(model).to(self.device)
         self._model.compute_dtype = self.dtype
         self._lock = threading.Lock()
 
@@ -111,6 +116,7 @@ class SceneEncoder:
         device: torch.device | str = "cpu",
         dtype: torch.dtype | str | None = None,
         backend: str = "auto",
+        condition: str | None = None,
     ) -> SceneEncoder:
         """Load an encoder.
 
@@ -119,17 +125,18 @@ class SceneEncoder:
             device: "cpu", "cuda", "cuda:N" or "auto".
             dtype: Dtype of the computation, or None for the fast one of the device.
             backend: Backend of the sparse layers.
+            condition: See the class.
 
         Raises:
             CheckpointError: If the file cannot be used, or the package was installed without its checkpoint.
-            ValueError: If the device or dtype cannot be used.
+            ValueError: If the device or dtype cannot be used, or the net does not have the condition.
         """
         if path is None and not DEFAULT_CHECKPOINT.is_file():
             raise CheckpointError(
                 f"the checkpoint that ships with the package is missing ({DEFAULT_CHECKPOINT}); "
                 "install the package again, or name a checkpoint file"
             )
-        return cls(load_checkpoint(DEFAULT_CHECKPOINT if path is None else path), device, dtype, backend)
+        return cls(load_checkpoint(DEFAULT_CHECKPOINT if path is None else path), device, dtype, backend, condition)
 
     def encode(self, snapshot: MapSnapshot) -> FeatureMap:
         """Encode a map.
@@ -174,6 +181,17 @@ class SceneEncoder:
         with torch.inference_mode():
             tensor = SparseTensor(torch.from_numpy(inputs.features).to(self.device), torch.from_numpy(cells).to(self.device))
             return self._model(tensor).cpu().numpy()
+
+
+def _plain(checkpoint: LoadedCheckpoint, condition: str | None) -> tuple[SparseUNet, str | None]:
+    """The net with plain norms, and its condition."""
+    model = checkpoint.model
+    if isinstance(model, SparseUNet):
+        if condition is not None:
+            raise ValueError(f"condition {condition!r} cannot be chosen: {checkpoint.config.name} is a net without conditions")
+        return model, None
+    name = checkpoint.config.conditions[0] if condition is None else condition
+    return model.for_condition(name), name
 
 
 def head_of(model: SparseUNet) -> FoldedHead:

@@ -8,13 +8,14 @@ from typing import Any
 from torch import Tensor
 
 from mosaic3d_core.errors import CheckpointError
+from mosaic3d_core.models.building import CONDITIONS
 from mosaic3d_core.models.config import VARIANTS, SparseUNetConfig
 
 _SHOWN = 4
 
 
 def sniff_config(state: Mapping[str, Tensor], file: str) -> SparseUNetConfig:
-    """Architecture of a plain SparseUNet, read from its weights.
+    """Architecture of an official net, read from its weights.
 
     Args:
         state: Names and tensors, without the ``net.`` prefix.
@@ -23,20 +24,16 @@ def sniff_config(state: Mapping[str, Tensor], file: str) -> SparseUNetConfig:
     Raises:
         CheckpointError: If it is a net of another family.
     """
-    if any(name.startswith("backbone.") for name in state):
-        raise CheckpointError(
-            f"checkpoint {file} holds a net with prompt-driven norms (PPT), which does not run yet; "
-            "use a plain spunet14a, spunet18a or spunet34c, or the checkpoint that ships with the package"
-        )
-    if any(".conv3." in name for name in state):
-        raise CheckpointError(
-            f"checkpoint {file} holds a bottleneck net (spunet50 or spunet101), which does not run yet; "
-            "use a plain spunet14a, spunet18a or spunet34c"
-        )
+    conditions: tuple[str, ...] = ()
+    if "embedding_table.weight" in state:
+        count = len(state["embedding_table.weight"])
+        conditions = CONDITIONS.get(count, tuple(f"condition{k}" for k in range(count)))
+        state = {name[len("backbone.") :]: value for name, value in state.items() if name.startswith("backbone.")}
+    stem_name = "conv_input.conv.weight" if "conv_input.conv.weight" in state else "conv_input.0.weight"
     try:
-        stem, head = state["conv_input.0.weight"], state["final.weight"]
-        encoder = [state[f"enc.{stage}.block0.conv1.weight"].shape[0] for stage in range(4)]
-        decoder = [state[f"dec.{stage}.block0.conv1.weight"].shape[0] for stage in (3, 2, 1, 0)]
+        stem, head = state[stem_name], state["final.weight"]
+        encoder = [state[f"enc.{stage}.block0.conv2.weight"].shape[0] for stage in range(4)]
+        decoder = [state[f"dec.{stage}.block0.conv2.weight"].shape[0] for stage in (3, 2, 1, 0)]
     except KeyError as error:
         raise CheckpointError(
             f"checkpoint {file} is not a SparseUNet: it lacks {error.args[0]}; it has {_some(state)}"
@@ -49,10 +46,13 @@ def sniff_config(state: Mapping[str, Tensor], file: str) -> SparseUNetConfig:
         "base": stem.shape[0],
         "channels": tuple(encoder + decoder),
         "blocks": tuple(blocks),
+        "block": "bottleneck" if any(".conv3." in name for name in state) else "basic",
+        "head_bias": "final.bias" in state,
+        "conditions": conditions,
     }
     for name, known in VARIANTS.items():
-        if known.channels == shape["channels"] and known.blocks == shape["blocks"]:
-            return SparseUNetConfig(name, **shape)
+        if all(getattr(known, field) == shape[field] for field in ("channels", "blocks", "block")):
+            return SparseUNetConfig(name + ("+ppt" if conditions else ""), **shape)
     return SparseUNetConfig("custom", **shape)
 
 

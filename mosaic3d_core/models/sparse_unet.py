@@ -9,76 +9,24 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from mosaic3d_core.models.config import VARIANTS, SparseUNetConfig
+from mosaic3d_core.models.blocks import EXPANSION, BasicBlock, BottleneckBlock, ConvNorm, MakeNorm
+from mosaic3d_core.models.config import SparseUNetConfig
+from mosaic3d_core.models.prompt_norm import PromptDrivenNorm, batch_norm
 from mosaic3d_core.sparse import PointwiseLinear, SparseConv3d, SparseInverseConv3d, SparseTensor, SubMConv3d
 from mosaic3d_core.sparse.modules import Conv
-
-_BN_EPS = 1e-3
-
-
-def _batch_norm(channels: int, momentum: float) -> nn.BatchNorm1d:
-    return nn.BatchNorm1d(channels, eps=_BN_EPS, momentum=momentum)
-
-
-class ConvNorm(nn.Sequential):
-    """A sparse convolution and its batch norm, as "0" and "1" of a sequence, with an optional ReLU behind."""
-
-    def __init__(self, conv: nn.Module, norm: nn.Module, relu: bool = True) -> None:
-        super().__init__(conv, norm)
-        self.relu = relu
-
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        """Sparse tensor in, sparse tensor on the convolution's cells out."""
-        conv, norm = self
-        if isinstance(norm, nn.Identity):
-            return cast(Conv, conv).infer(x, relu=self.relu)
-        y = conv(x)
-        features = norm(y.features)
-        return y.replace(features.relu() if self.relu else features)
-
-
-class BasicBlock(nn.Module):
-    """Two submanifold convolutions and a shortcut: identity, or linear + norm where widths differ."""
-
-    def __init__(self, in_channels: int, out_channels: int, momentum: float) -> None:
-        super().__init__()
-        self.proj: ConvNorm | None = None
-        if in_channels != out_channels:
-            linear = PointwiseLinear(in_channels, out_channels)
-            self.proj = ConvNorm(linear, _batch_norm(out_channels, momentum), relu=False)
-        self.conv1 = SubMConv3d(in_channels, out_channels)
-        self.bn1: nn.Module = _batch_norm(out_channels, momentum)
-        self.conv2 = SubMConv3d(out_channels, out_channels)
-        self.bn2: nn.Module = _batch_norm(out_channels, momentum)
-
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        """Features (N, in) -> (N, out) on the same cells."""
-        shortcut = x if self.proj is None else self.proj(x)
-        if isinstance(self.bn1, nn.Identity):
-            return self.conv2.infer(self.conv1.infer(x, relu=True), relu=True, residual=shortcut.features)
-        y = self.conv1(x)
-        y = y.replace(self.bn1(y.features).relu())
-        y = self.conv2(y)
-        return y.replace((self.bn2(y.features) + shortcut.features).relu())
-
-
-def _stage(in_channels: int, out_channels: int, blocks: int, momentum: float) -> nn.Sequential:
-    stage = nn.Sequential()
-    for i in range(blocks):
-        stage.add_module(f"block{i}", BasicBlock(in_channels if i == 0 else out_channels, out_channels, momentum))
-    return stage
 
 
 class SparseUNet(nn.Module):
     """The encoder.
 
     Args:
-        config: Architecture.
+        config: Architecture. With conditions and basic blocks its norms are prompt-driven, and ``forward`` needs a tensor
+            that carries a condition: :class:`~mosaic3d_core.models.prompt_driven.PromptDrivenUNet` takes care of that.
         compute_dtype: Dtype of the computation inside; None computes in the dtype of the input features.
             Parameters and statistics stay float32, products add up in float32, and the result is float32
             (float64 for float64 input).
@@ -88,22 +36,47 @@ class SparseUNet(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = compute_dtype
-        widths, blocks, momentum = config.channels, config.blocks, config.momentum
-        self.conv_input = ConvNorm(SubMConv3d(config.in_channels, config.base), _batch_norm(config.base, momentum))
+        self.conv_input = self._conv_norm(SubMConv3d(config.in_channels, config.base), config.base)
         self.down, self.enc, self.up, self.dec = (nn.ModuleList() for _ in range(4))
-        skips = [config.base, *widths[:3]]
+        widths, blocks = config.channels, config.blocks
+        wide = EXPANSION if config.block == "bottleneck" else 1  # blocks give this many times their width
+        skips = [config.base, *(wide * w for w in widths[:3])]
         for stage in range(4):
-            width, below = widths[stage], skips[stage]
-            self.down.append(ConvNorm(SparseConv3d(below, width), _batch_norm(width, momentum)))
-            self.enc.append(_stage(width, width, blocks[stage], momentum))
+            below, width = skips[stage], widths[stage]
+            # a bottleneck net keeps the stem's width on the way to its first stage
+            entry = config.base if stage == 0 and wide > 1 else wide * width
+            self.down.append(self._conv_norm(SparseConv3d(below, entry), entry))
+            self.enc.append(self._stage(entry, width, blocks[stage]))
             # Decoder lists count from the finest stage; widths and blocks list the deepest first.
             up_width = widths[7 - stage]
-            deeper = widths[6 - stage] if stage < 3 else widths[3]
-            self.up.append(ConvNorm(SparseInverseConv3d(deeper, up_width), _batch_norm(up_width, momentum)))
-            self.dec.append(_stage(up_width + below, up_width, blocks[7 - stage], momentum))
-        self.final = PointwiseLinear(config.feature_channels, config.out_channels)
+            deeper = wide * (widths[6 - stage] if stage < 3 else widths[3])
+            self.up.append(self._conv_norm(SparseInverseConv3d(deeper, up_width), up_width))
+            self.dec.append(self._stage(up_width + below, up_width, blocks[7 - stage]))
+        self.final = PointwiseLinear(config.feature_channels, config.out_channels, bias=config.head_bias)
         if config.init == "kaiming":
             self._init_kaiming()
+
+    @property
+    def _norm(self) -> MakeNorm:
+        momentum, count = self.config.momentum, len(self.config.conditions)
+        if self.config.prompt_driven_norms:
+            return lambda channels: PromptDrivenNorm(channels, momentum, count)
+        return lambda channels: batch_norm(channels, momentum)
+
+    def _conv_norm(self, conv: nn.Module, channels: int) -> ConvNorm:
+        names = ("conv", "bn") if self.config.prompt_driven_norms else ("0", "1")
+        return ConvNorm(conv, self._norm(channels), names=names)
+
+    def _stage(self, in_channels: int, channels: int, blocks: int) -> nn.Sequential:
+        stage = nn.Sequential()
+        for i in range(blocks):
+            if self.config.block == "bottleneck":
+                block: nn.Module = BottleneckBlock(in_channels if i == 0 else EXPANSION * channels, channels, self._norm)
+            else:
+                prompt = self.config.prompt_driven_norms
+                block = BasicBlock(in_channels if i == 0 else channels, channels, self._norm, prompt)
+            stage.add_module(f"block{i}", block)
+        return stage
 
     def _init_kaiming(self) -> None:
         for module in self.modules():
@@ -142,21 +115,28 @@ def fold_batchnorm(model: SparseUNet) -> SparseUNet:
     """A copy for inference, with every batch norm folded into the convolution before it.
 
     Args:
-        model: The net; it is not changed.
+        model: A net with plain batch norms; it is not changed. (A prompt-driven one becomes plain by choosing a
+            condition first: ``PromptDrivenUNet.for_condition``.)
 
     Returns:
         A net in evaluation mode without gradients that computes what ``model`` computes in evaluation mode.
+
+    Raises:
+        ValueError: If the net has prompt-driven norms.
     """
+    if model.config.prompt_driven_norms:
+        raise ValueError("prompt-driven norms cannot be folded before a condition is chosen: call for_condition(name) first")
     with torch.inference_mode(False), torch.no_grad():  # ordinary tensors: their changes can be noticed
         folded = copy.deepcopy(model).eval().requires_grad_(False)
         for module in folded.modules():
             if isinstance(module, ConvNorm):
                 _fold(cast(Conv, module[0]), module[1])
                 module[1] = nn.Identity()
-            elif isinstance(module, BasicBlock):
-                _fold(module.conv1, module.bn1)
-                _fold(module.conv2, module.bn2)
-                module.bn1, module.bn2 = nn.Identity(), nn.Identity()
+            elif isinstance(module, BasicBlock | BottleneckBlock):
+                for number in (1, 2, 3):
+                    if (norm := getattr(module, f"bn{number}", None)) is not None:
+                        _fold(getattr(module, f"conv{number}"), norm)
+                        setattr(module, f"bn{number}", nn.Identity())
     return folded
 
 
@@ -167,23 +147,3 @@ def _fold(conv: Conv, norm: nn.Module) -> None:
     conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None, None], requires_grad=False)
     conv.bias = nn.Parameter(norm.bias - norm.running_mean * scale, requires_grad=False)
     conv.forget_prepared()
-
-
-def build_sparse_unet(name: str, compute_dtype: torch.dtype | None = None, **overrides: Any) -> SparseUNet:
-    """Build a net of a known size.
-
-    Args:
-        name: "spunet14a", "spunet18a", "spunet34c" or "narrow".
-        compute_dtype: See :class:`SparseUNet`.
-        **overrides: Fields of :class:`SparseUNetConfig` to change, such as ``in_channels=6``.
-
-    Returns:
-        The net with fresh weights, in training mode.
-
-    Raises:
-        ValueError: If the name or a field is unknown.
-    """
-    if name not in VARIANTS:
-        raise ValueError(f'unknown encoder "{name}"; known are {", ".join(VARIANTS)}')
-    config = SparseUNetConfig.from_dict({**VARIANTS[name].to_dict(), **overrides})
-    return SparseUNet(config, compute_dtype)

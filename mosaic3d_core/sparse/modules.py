@@ -101,11 +101,11 @@ class SparseConv3d(Conv):
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Features (N, in) -> (P, out) on the coarser cells."""
         out = functional.down_conv(self._check(x), self.weight, x.coordinates.children())
-        return SparseTensor(self._add_bias(out), x.coordinates.coarse())
+        return x.replace(self._add_bias(out), x.coordinates.coarse())
 
     def _infer(self, x: SparseTensor, features: Tensor, weight: Tensor, finish: Finish) -> SparseTensor:
         out, _ = gather_product(features, x.coordinates.children(), weight, finish=finish)
-        return SparseTensor(out, x.coordinates.coarse())
+        return x.replace(out, x.coordinates.coarse())
 
 
 class SparseInverseConv3d(Conv):
@@ -124,11 +124,11 @@ class SparseInverseConv3d(Conv):
         if fine is None:
             raise ValueError("SparseInverseConv3d needs a tensor that a SparseConv3d made: this one has no finer level")
         out = functional.inverse_conv(features, self.weight, fine.children(), len(fine))
-        return SparseTensor(self._add_bias(out), fine)
+        return x.replace(self._add_bias(out), fine)
 
     def _infer(self, x: SparseTensor, features: Tensor, weight: Tensor, finish: Finish) -> SparseTensor:
         fine = self._fine(x)
-        return SparseTensor(scatter_product(features, fine.children(), weight, len(fine), finish), fine)
+        return x.replace(scatter_product(features, fine.children(), weight, len(fine), finish), fine)
 
     @staticmethod
     def _fine(x: SparseTensor) -> CoordinateSet:

@@ -39,8 +39,8 @@ def checkpoint(tmp_path_factory):
     """A tiny encoder with random weights."""
     import torch
 
+    from mosaic3d_core.models.building import build_sparse_unet
     from mosaic3d_core.models.checkpoint import save_checkpoint
-    from mosaic3d_core.models.sparse_unet import build_sparse_unet
 
     torch.manual_seed(0)
     model = build_sparse_unet("narrow", in_channels=6, base=8, channels=(8,) * 8, blocks=(1,) * 8)

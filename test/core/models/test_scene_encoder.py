@@ -11,10 +11,10 @@ from clouds import room_snapshot, with_lively_norms
 
 from mosaic3d_core.errors import CheckpointError, MissingDependencyError
 from mosaic3d_core.models import scene_encoder
+from mosaic3d_core.models.building import build_sparse_unet
 from mosaic3d_core.models.checkpoint import save_checkpoint
 from mosaic3d_core.models.precision import bfloat16_gain, choose_device, choose_dtype
 from mosaic3d_core.models.scene_encoder import SceneEncoder
-from mosaic3d_core.models.sparse_unet import build_sparse_unet
 from mosaic3d_core.sparse import SparseTensor
 
 CHANNELS = ["color", "occupancy", "verticality", "height"]

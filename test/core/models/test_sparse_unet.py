@@ -6,13 +6,20 @@ import pytest
 import torch
 from clouds import room_cells, with_lively_norms
 
+from mosaic3d_core.models.building import build_sparse_unet
 from mosaic3d_core.models.config import SparseUNetConfig
 from mosaic3d_core.models.scene_encoder import head_of
-from mosaic3d_core.models.sparse_unet import build_sparse_unet, fold_batchnorm
+from mosaic3d_core.models.sparse_unet import fold_batchnorm
 from mosaic3d_core.sparse import SparseTensor
 
 # Parameter tensors of the published plain nets, counted from their state dicts, and numbers of parameters.
-PUBLISHED = {"spunet14a": (175, 9_376_672), "spunet18a": (271, 16_845_344), "spunet34c": (355, 39_208_224)}
+PUBLISHED = {
+    "spunet14a": (175, 9_376_672),
+    "spunet18a": (271, 16_845_344),
+    "spunet34c": (355, 39_208_224),
+    "spunet50": (499, 101_102_112),
+    "spunet101": (805, 256_015_904),
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
