@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mosaic3d_core import __version__
-from mosaic3d_core.cli import cmd_demo, cmd_map, cmd_query, cmd_render, cmd_segment
+from mosaic3d_core.cli import cmd_checkpoints, cmd_demo, cmd_map, cmd_query, cmd_render, cmd_segment
 from mosaic3d_core.cli.console import configure_logging
 
 EXIT_BAD_INPUT = 2
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mosaic3d {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (cmd_map, cmd_query, cmd_segment, cmd_render, cmd_demo):
+    for module in (cmd_map, cmd_query, cmd_segment, cmd_render, cmd_checkpoints, cmd_demo):
         sub = module.add_parser(commands)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
         # Also after the subcommand, where people look for it; without a default it does not undo the first

@@ -11,6 +11,7 @@ import math
 import os
 import pickle
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from mosaic3d_core.models.building import net_of
 from mosaic3d_core.models.config import SparseUNetConfig
 from mosaic3d_core.models.encoder_input import channel_count
 from mosaic3d_core.models.prompt_driven import PromptDrivenUNet
+from mosaic3d_core.models.published import PUBLISHED, download
 from mosaic3d_core.models.sniffing import check_state, sniff_config
 from mosaic3d_core.models.sparse_unet import SparseUNet
 
@@ -91,10 +93,10 @@ def save_checkpoint(path: str | os.PathLike[str], model: SparseUNet | PromptDriv
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> LoadedCheckpoint:
-    """Read a checkpoint: our safetensors, or an official ``.ckpt``.
+    """Read a checkpoint: our safetensors, an official ``.ckpt``, or a published encoder by name.
 
     Args:
-        path: The file.
+        path: The file, or a key of ``published.PUBLISHED`` such as "spunet34c" (fetched when it is not in the cache).
 
     Returns:
         The net with its architecture and metadata.
@@ -104,7 +106,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> LoadedCheckpoint:
     """
     file = Path(path)
     if not file.is_file():
-        raise CheckpointError(f"checkpoint {file} does not exist; give the path of a .safetensors or .ckpt file")
+        if str(path) not in PUBLISHED:
+            raise CheckpointError(
+                f"checkpoint {file} does not exist; give the path of a .safetensors or .ckpt file, "
+                f"or a published name ({', '.join(PUBLISHED)})"
+            )
+        file = download(str(path))
     try:
         with file.open("rb") as stream:
             head = stream.read(16)
@@ -144,7 +151,8 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_torch(file: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        # memory-mapped: the text encoder that fills nine tenths of a published file is never read
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"checkpoint {file} holds pickled objects other than tensors and was refused, as loading could run "
