@@ -99,6 +99,42 @@ def _array(folder: Path, name: str, columns: int | None, count: int | None) -> N
     return value
 
 
+@dataclass(frozen=True)
+class LabelledPoints:
+    """Points with colours and class labels: what evaluation reads of a scene.
+
+    Attributes:
+        coord: (N, 3) float32 metres.
+        color: (N, 3) uint8 RGB.
+        normal: (N, 3) float32, or None where the scene has none.
+        segment: (N,) int64 class ids.
+    """
+
+    coord: NDArray[np.float32]
+    color: NDArray[np.uint8]
+    normal: NDArray[np.float32] | None
+    segment: NDArray[np.int64]
+
+
+def read_points(folder: Path, segment: str) -> LabelledPoints:
+    """Read a scene for evaluation.
+
+    Args:
+        folder: Scene folder with coord.npy, color.npy and, where known, normal.npy.
+        segment: File of the class ids.
+
+    Raises:
+        SceneFolderError: Naming the file, what it holds and what was expected.
+    """
+    coord = _array(folder, "coord.npy", 3, None)
+    n = len(coord)
+    if n == 0:
+        raise SceneFolderError(f"{folder / 'coord.npy'} holds no points")
+    normal = _array(folder, "normal.npy", 3, n).astype(np.float32) if (folder / "normal.npy").exists() else None
+    color = _array(folder, "color.npy", 3, n).astype(np.uint8)
+    return LabelledPoints(coord.astype(np.float32), color, normal, _array(folder, segment, None, n).astype(np.int64))
+
+
 def _npz(path: Path) -> dict[str, NDArray]:
     try:
         with np.load(path, allow_pickle=False) as data:

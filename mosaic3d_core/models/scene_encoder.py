@@ -149,8 +149,7 @@ class SceneEncoder:
         """
         start = time.perf_counter()
         inputs = build_encoder_input(snapshot, self.voxel_size_m, self.input_channels)
-        with self._lock:
-            features = self._features(inputs)
+        features = self._features(inputs)
         norms = self.head.norms(features)
         return FeatureMap(
             snapshot=snapshot,
@@ -172,15 +171,26 @@ class SceneEncoder:
         wall = floor[:, [0, 2, 1]]
         indices = np.unique(np.concatenate([floor, wall]), axis=0)
         features = np.zeros((len(indices), self.config.in_channels), np.float32)
-        with self._lock:
-            self._features(EncoderInput(indices, features, np.arange(len(indices)), 0.0))
+        self._features(EncoderInput(indices, features, np.arange(len(indices)), 0.0))
+
+    def encode_cells(self, indices: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Encode cells of any lattice, for those who voxelise by themselves.
+
+        Args:
+            indices: Occupied cells (batch, x, y, z), none twice. Shape (V, 4), int32.
+            features: Input channels. Shape (V, Cin), float32.
+
+        Returns:
+            Features before the head. Shape (V, C), float32.
+        """
+        with self._lock, torch.inference_mode():
+            tensor = SparseTensor(torch.from_numpy(features).to(self.device), torch.from_numpy(indices).to(self.device))
+            return self._model(tensor).cpu().numpy()
 
     def _features(self, inputs: EncoderInput) -> np.ndarray:
         cells = np.zeros((len(inputs.indices), 4), np.int32)
         cells[:, 1:] = inputs.indices
-        with torch.inference_mode():
-            tensor = SparseTensor(torch.from_numpy(inputs.features).to(self.device), torch.from_numpy(cells).to(self.device))
-            return self._model(tensor).cpu().numpy()
+        return self.encode_cells(cells, inputs.features)
 
 
 def _plain(checkpoint: LoadedCheckpoint, condition: str | None) -> tuple[SparseUNet, str | None]:

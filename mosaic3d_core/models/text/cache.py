@@ -79,10 +79,10 @@ class CachedTextEncoder:
                 found[text] = vector.copy()
                 self._remember(text, found[text])
                 self._write(text, found[text])
-        result = np.empty((len(texts), self.dim), np.float32)
-        for row, text in enumerate(texts):
-            result[row] = found[text]
-        return result
+        if not found:
+            return np.empty((0, self.dim), np.float32)
+        # not by `dim`: with every vector in the cache the encoder need not even be installed
+        return np.stack([found[text] for text in texts]).astype(np.float32)
 
     def contains(self, text: str) -> bool:
         """Whether a text would be answered without running the encoder."""
