@@ -53,6 +53,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: cpu)")
     group.add_argument("--text-encoder", metavar="NAME", help="text encoder (default: the one the checkpoint names)")
+    group.add_argument(
+        "--text-cache", metavar="DIR", help="folder that keeps text vectors; filled once, the text encoder is not needed again"
+    )
 
 
 def positive_float(text: str) -> float:
@@ -119,7 +122,7 @@ def engine_for(feature_map: FeatureMap, arguments: argparse.Namespace) -> QueryE
     from mosaic3d_core.models.text import check_text_encoder, get_text_encoder
     from mosaic3d_core.query import QueryEngine
 
-    encoder = get_text_encoder(arguments.text_encoder or feature_map.text_encoder_name)
+    encoder = get_text_encoder(arguments.text_encoder or feature_map.text_encoder_name, cache_dir=arguments.text_cache)
     check_text_encoder(feature_map, encoder)
     engine = QueryEngine(encoder)
     with err.status("loading the text encoder"):

@@ -7,13 +7,17 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from mosaic3d_core.errors import CheckpointError
 from mosaic3d_core.models.building import CONDITIONS, build_prompt_driven
-from mosaic3d_core.models.checkpoint import load_checkpoint
+from mosaic3d_core.models.checkpoint import OFFICIAL_METADATA, load_checkpoint
 from mosaic3d_core.models.published import PUBLISHED, REPOSITORY
+from mosaic3d_core.models.text.cache import CachedTextEncoder
+from mosaic3d_core.query.vocabulary import BACKGROUND, CONCEPTS
+from mosaic3d_core.visualization.ply import write_labelled_ply
 
 LOAD = "import sys; from mosaic3d_core.models import load_checkpoint; print(load_checkpoint(sys.argv[1]).config.name)"
 
@@ -82,3 +86,32 @@ def test_a_file_is_inspected_without_its_text_encoder(offline):
     assert about["parameters"] == 11_068_192 + 3 * 256
     plain = run(offline, "checkpoints", "inspect", "spunet14a")
     assert "11,068,960" in plain.stdout
+
+
+class RandomText:
+    """Stands in for the published text encoder, which cannot be here: a fixed random direction per text."""
+
+    name = OFFICIAL_METADATA["text_encoder"]
+    dim = 768
+
+    def encode(self, texts):
+        rows = np.stack([np.random.default_rng(sum(map(ord, text))).normal(size=768) for text in texts])
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_segment_runs_with_a_published_file_and_kept_text_vectors(offline, tmp_path):
+    cache = CachedTextEncoder(RandomText.name, RandomText, 768, cache_dir=tmp_path / "texts")
+    cache.encode(["chair", "table", *BACKGROUND, *(text for name, others in CONCEPTS.items() for text in (name, *others))])
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 1, (3000, 3)).astype(np.float32) * [2.0, 2.0, 0.02]
+    zeros = np.zeros(len(points))
+    colors = rng.integers(0, 255, (len(points), 3))
+    write_labelled_ply(tmp_path / "scan.ply", points, colors, zeros, zeros, zeros, ())
+    words = ("--text", "chair", "--text", "table", "--checkpoint", "spunet14a", "--condition", "ARKitScenes")
+    files = (str(tmp_path / "scan.ply"), "--out", str(tmp_path / "labelled.ply"), "--text-cache", str(tmp_path / "texts"))
+    result = run(offline, "segment", *files, *words)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "labelled.ply").stat().st_size > 3000 * 20
+    refused = run(offline, "segment", *files, *words[:-1], "S3DIS")
+    assert refused.returncode == 2
+    assert "condition 'S3DIS' is unknown: this net has ScanNet, ARKitScenes, ScanNetPP" in refused.stderr
