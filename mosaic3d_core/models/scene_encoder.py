@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,9 +106,18 @@ class SceneEncoder:
         self.backend = choose_backend(backend, self.device)
         model, self.condition = _plain(checkpoint, condition)
         self.head = head_of(model)
-        self._model = fold_batchnorm(model).to(self.device)
-        self._model.compute_dtype = self.dtype
+        self._model = self._runner(model)
         self._lock = threading.Lock()
+
+    def _runner(self, model: SparseUNet) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """The net on its backend: features (V, Cin) and cells (V, 4) to features (V, C)."""
+        if self.backend == "spconv":
+            from mosaic3d_core.models.spconv_unet import SpconvUNet
+
+            return SpconvUNet(model, self.dtype).to(self.device)
+        folded = fold_batchnorm(model).to(self.device)
+        folded.compute_dtype = self.dtype
+        return lambda features, indices: folded(SparseTensor(features, indices))
 
     @classmethod
     def from_checkpoint(
@@ -184,8 +194,9 @@ class SceneEncoder:
             Features before the head. Shape (V, C), float32.
         """
         with self._lock, torch.inference_mode():
-            tensor = SparseTensor(torch.from_numpy(features).to(self.device), torch.from_numpy(indices).to(self.device))
-            return self._model(tensor).cpu().numpy()
+            return (
+                self._model(torch.from_numpy(features).to(self.device), torch.from_numpy(indices).to(self.device)).cpu().numpy()
+            )
 
     def _features(self, inputs: EncoderInput) -> np.ndarray:
         cells = np.zeros((len(inputs.indices), 4), np.int32)

@@ -1,7 +1,7 @@
 """Backends of the sparse layers by name.
 
-"torch" runs everywhere and is the one that the layers use. "spconv" is reserved for the CUDA kernels of that library; until
-its adapter exists, asking for it is an error and not a silent change to another backend.
+"torch" runs everywhere and is the one that the layers use. "spconv" runs whole nets on the CUDA kernels of that library
+(``models/spconv_unet.py``); where it cannot run, asking for it is an error and not a silent change to another backend.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ def _check_spconv(device: torch.device) -> None:
         )
     if importlib.util.find_spec("spconv") is None:
         raise MissingDependencyError('backend "spconv" needs the package: pip install spconv-cu120, or use backend "torch"')
-    raise MissingDependencyError('backend "spconv" has no adapter in this version; use backend "torch", which runs on CUDA too')
 
 
 _BACKENDS: dict[str, Callable[[torch.device], None]] = {"torch": _check_torch, "spconv": _check_spconv}
