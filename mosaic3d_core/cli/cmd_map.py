@@ -89,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _fuse(sequence: Any, voxel_map: VoxelMap, poses: list[np.ndarray], arguments: argparse.Namespace) -> None:
     total = len(range(0, len(sequence), arguments.every))
     total = min(total, arguments.max_frames or total)
+    console.err.print(f"fusing {total} frames of {arguments.sequence}", highlight=False, soft_wrap=True)
     with console.progress() as progress:
         task = progress.add_task("fusing", total=total)
         for number, frame in enumerate(sequence):
