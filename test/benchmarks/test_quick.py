@@ -1,0 +1,63 @@
+"""Every benchmark runs in its quick form and writes the figures that the docs promise."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.slow
+
+
+def quick(name, out, *arguments):
+    file = out / f"{name}.json"
+    command = [sys.executable, f"benchmarks/{name}.py", "--quick", "--json", str(file), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip()
+    return json.loads(file.read_text())
+
+
+def test_fusion_stands_beside_open3d(tmp_path):
+    found = quick("fusion", tmp_path)
+    assert found["ours_ms"] > 0
+    assert found["open3d_ms"] > 0
+    assert found["voxels"] > 1000
+
+
+def test_accuracy_has_the_scores_of_the_demo(tmp_path):
+    found = quick("accuracy", tmp_path, "--first-seed", "2000")
+    for key in ("top1_by_name", "top1_by_synonym", "absent_rejected", "foreground_miou"):
+        assert 0 <= found[key] <= 1
+    # two rooms seen for 40 frames each: far above chance (one in 38), with room for an unlucky room
+    assert found["top1_by_name"] > 0.4
+    assert found["rooms"] == 2
+
+
+def test_encode_has_a_row_per_net_and_dtype(tmp_path):
+    found = quick("encode", tmp_path)
+    assert {"speedup_34c_100k_bf16", "speedup_34c_100k_fp32", "cosine_min"} <= set(found)
+    assert found["cosine_min"] > 0.99
+    for row in found["rows"]:
+        assert row["median_ms"] > 0
+        assert {"variant", "voxels", "backend", "dtype", "threads", "p95_ms", "peak_mb"} <= set(row)
+
+
+def test_query_times_depend_on_voxels_and_texts(tmp_path):
+    rows = quick("query", tmp_path)["query"]
+    assert {(row["texts"], row["map_voxels"] > 50_000) for row in rows} == {(1, False), (8, False), (1, True), (8, True)}
+    assert all(row["same_map_ms"] > 0 for row in rows)
+
+
+def test_latency_is_measured_over_real_processes(tmp_path):
+    found = quick("latency", tmp_path)
+    assert found["frames_published"] > 20
+    assert found["frames_fused"] > 0
+    assert found["first_labels_s"] > 0
+    assert found["query_ms_cached"] > 0
+    assert found["frames_lost_in_transport"] == 0
