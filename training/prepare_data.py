@@ -1,6 +1,6 @@
 """Write training scenes to disk.
 
-python training/prepare_data.py synthetic --rooms 500 --out data/rooms
+python training/prepare_data.py synthetic --rooms 1100 --out data/rooms
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Stage-1 training: language alignment of a sparse encoder.
 
-python training/prepare_data.py synthetic --rooms 500 --out data/rooms
-python training/train.py data.root=data/rooms max_minutes=60
+python training/prepare_data.py synthetic --rooms 1100 --out data/rooms
+python training/train.py data.root=data/rooms
 """
 
 from __future__ import annotations
