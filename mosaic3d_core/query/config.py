@@ -37,7 +37,8 @@ class QueryConfig:
         stack_gap_m: A part that stands below or above another one of the same text with at most this much between them
             is joined to it (a table's leg and its top, whose underside no camera saw); 0 turns it off. The underside of
             a shade or a seat hides up to about 20 cm of what carries it.
-        stack_overlap: Share of the smaller footprint that must lie within the larger one for that.
+        stack_overlap: Share of the smaller footprint that must lie within the larger one for that. Of a shade often only
+            the front half is seen, and the pole stands at its edge.
         split_large: Split objects that touch (corner of two walls, two chairs side by side).
         min_label_score: Labelling leaves a voxel unlabelled when no word of the vocabulary scores at least
             this.
@@ -59,7 +60,7 @@ class QueryConfig:
     merge_gap_m: float = 0.08
     merge_share: float = 0.25
     stack_gap_m: float = 0.25
-    stack_overlap: float = 0.6
+    stack_overlap: float = 0.35
     split_large: bool = True
     min_label_score: float = 0.25
     max_texts: int = 256
