@@ -39,6 +39,7 @@ class Meter:
         self.client, self.node = client, node
         self.new_ms: list[float] = []
         self.cached_ms: list[float] = []
+        self.node_ms: list[float] = []
         self.label_ms: list[float] = []
         self.memory: list[tuple[float, float]] = []
         self._stamp = -1
@@ -68,6 +69,7 @@ class Meter:
                 self.new_ms.append(ms)
             elif self._asked[text]:
                 self.cached_ms.append(ms)
+                self.node_ms.append(self.client.node_ms)
             self._asked[text] += 1
             count += 1
             self.memory.append((time.monotonic() - began, rss_mb(self.node.process_id)))
@@ -132,6 +134,7 @@ def figures(client: Any, meter: Meter) -> dict[str, object]:
         "frame_to_label_ms": round(median(meter.label_ms), 1) if meter.label_ms else None,
         "query_ms_new": round(median(meter.new_ms), 1) if meter.new_ms else None,
         "query_ms_cached": round(median(meter.cached_ms), 1) if meter.cached_ms else None,
+        "query_ms_cached_in_node": round(median(meter.node_ms), 1) if meter.node_ms else None,
         "encode_ms": client.progress.get("encode_ms"),
         "node_rss_mb": round(meter.memory[-1][1], 1) if meter.memory else None,
         "rss_growth_mb_per_minute": meter.growth_mb_per_minute(),

@@ -31,6 +31,7 @@ class DemoClient(Node):
         cloud: The newest labelled cloud.
         first_frame_s: When the first frame was sent, on the monotonic clock; None before.
         first_labels_s: When the first labelled cloud came; None before.
+        node_ms: What the node says the last answer took it.
     """
 
     def __init__(self) -> None:
@@ -41,6 +42,7 @@ class DemoClient(Node):
         self.cloud: PointCloud2 | None = None
         self.first_frame_s: float | None = None
         self.first_labels_s: float | None = None
+        self.node_ms = 0.0
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         self.create_subscription(UInt64, "rgbd_player/frames_loaded", self._on_loaded, qos.LATCHED)
@@ -120,6 +122,7 @@ class DemoClient(Node):
         reply, ms = self.call(self._query, QueryObjects.Request(texts=[text]), check)
         if not reply.success:
             raise RuntimeError(f"The query '{text}' was refused: {reply.message}")
+        self.node_ms = float(reply.elapsed_ms)
         return [detected(item) for item in reply.objects], ms
 
     def save_map(self, path: str, check: Callable[[], object]) -> None:

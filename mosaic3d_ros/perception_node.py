@@ -33,10 +33,12 @@ from mosaic3d_ros.pose_inputs import PoseInputs
 from mosaic3d_ros.query_service import Answer, QueryService
 from mosaic3d_ros.runtime import ClosableNode, install_log_handler, run_node
 from mosaic3d_ros.watchdog import Watchdog, transport_warning
-from mosaic3d_ros.workers import LatestWorker, QueueWorker
+from mosaic3d_ros.workers import LatestWorker, QueueWorker, run_at_low_priority
 
 _CALLBACK_THREADS = 4
 _THROTTLE_S = 5.0
+# Frames and queries come first: an encoding that takes a little longer is noticed by nobody.
+_ENCODER_NICE = 10
 _PENDING_POLL_S = 0.1
 _PROGRESS_PERIOD_S = 0.25
 
@@ -75,14 +77,14 @@ class PerceptionNode(ClosableNode):
         self._default_vocabulary = [word for word in self.values["vocabulary"] if word] or list(DEFAULT_VOCABULARY)
         self._make_engine: Callable[[QueryConfig], QueryEngine] = functools.partial(QueryEngine, text_encoder)
         session = MapSession(config, encoder, lambda: self._make_engine(query_config), self._default_vocabulary)
-        session.warm_up()
+        run_at_low_priority(session.warm_up, _ENCODER_NICE)
         return session
 
     def _make_workers(self) -> None:
         self._fusion: QueueWorker[PosedFrame] = QueueWorker(
             "fusion", self.values["fusion_queue_size"], self._fuse, self._drop, self._failed
         )
-        self._encoding = LatestWorker("encoding", self._encode, self.values["encode_period_s"], self._failed)
+        self._encoding = LatestWorker("encoding", self._encode, self.values["encode_period_s"], self._failed, _ENCODER_NICE)
         self._showing = LatestWorker("showing", self._show_answer, 0.0, self._failed)
         self._workers = (self._fusion, self._encoding, self._showing)
 

@@ -12,6 +12,9 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
 
+# A query is many short calls; at Python's 5 ms, each may wait that long for the thread that labels a map.
+_SWITCH_INTERVAL_S = 0.0005
+
 
 class ClosableNode(Node):
     """A node with threads of its own."""
@@ -66,6 +69,7 @@ def run_node(create: Callable[[], ClosableNode], arguments: Sequence[str] | None
     Returns:
         Exit code: the node's after a clean end (Ctrl-C included), 2 when it cannot start with its settings.
     """
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     rclpy.init(args=None if arguments is None else list(arguments))
     code = 0
     try:

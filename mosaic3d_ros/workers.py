@@ -5,15 +5,34 @@ One fuses frames, one encodes the newest map. Callbacks only hand work over.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from mosaic3d_core.errors import FrameError
 
 Item = TypeVar("Item")
+
+
+def lower_priority(nice: int) -> None:
+    """Let the calling thread, and every thread that it starts from now on, step back for others (Linux; elsewhere nothing)."""
+    if nice and hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+
+
+def run_at_low_priority(job: Callable[[], object], nice: int) -> None:
+    """Run a job to its end on a thread of lower priority; pools of threads that it starts have that priority, too.
+
+    Args:
+        job: The work; its error is raised here.
+        nice: See :class:`Worker`.
+    """
+    with ThreadPoolExecutor(1, initializer=lower_priority, initargs=(nice,)) as pool:
+        pool.submit(job).result()
 
 
 class Worker:
@@ -22,10 +41,12 @@ class Worker:
     Args:
         name: Name of the thread.
         on_error: Called with an unexpected exception; the thread goes on.
+        nice: How far the thread steps back for others, 0 (not at all) to 19.
     """
 
-    def __init__(self, name: str, on_error: Callable[[Exception], None]) -> None:
+    def __init__(self, name: str, on_error: Callable[[Exception], None], nice: int = 0) -> None:
         self._on_error = on_error
+        self._nice = nice
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -41,6 +62,7 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        lower_priority(self._nice)
         while not self._stopping.is_set():
             try:
                 self._step()
@@ -125,10 +147,13 @@ class LatestWorker(Worker):
         job: The work; it reads the newest state itself.
         min_period_s: Shortest time between two starts.
         on_error: See :class:`Worker`.
+        nice: See :class:`Worker`.
     """
 
-    def __init__(self, name: str, job: Callable[[], None], min_period_s: float, on_error: Callable[[Exception], None]) -> None:
-        super().__init__(name, on_error)
+    def __init__(
+        self, name: str, job: Callable[[], None], min_period_s: float, on_error: Callable[[Exception], None], nice: int = 0
+    ) -> None:
+        super().__init__(name, on_error, nice)
         self._job = job
         self._min_period_s = min_period_s
         self._requested = threading.Event()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numba import njit
 
 from mosaic3d_core.query.config import QueryConfig
 from mosaic3d_core.query.vocabulary import BACKGROUND, CONCEPTS
@@ -96,10 +97,10 @@ class VoxelLikelihoods:
     """The alternatives' share of the calculation for one encoded map; every query of that map reuses it.
 
     Attributes:
-        cosine: Cosine of every voxel with every alternative. Shape (V, K), float32.
+        cosine: Cosine of every alternative with every voxel: a query reads a few whole rows. Shape (K, V), float32.
         reference: Highest cosine per voxel, subtracted for numerical safety. Shape (V,), float32.
-        likelihood: ``exp(scale * (cosine - reference))``. Shape (V, K), float32.
-        total: Row sums of ``likelihood``. Shape (V,), float32.
+        likelihood: ``exp(scale * (cosine - reference))``. Shape (K, V), float32.
+        total: Sums of ``likelihood`` over the alternatives. Shape (V,), float32.
         scale: Logit scale used.
     """
 
@@ -112,11 +113,12 @@ class VoxelLikelihoods:
     @classmethod
     def build(cls, cosine: np.ndarray, scale: float) -> VoxelLikelihoods:
         """Prepare from the cosines (V, K) of voxels and alternatives."""
-        cosine = np.ascontiguousarray(cosine, np.float32)
-        reference = cosine.max(axis=1) if cosine.size else np.zeros(len(cosine), np.float32)
-        likelihood = (cosine - reference[:, None]) * np.float32(scale)
+        voxels = len(cosine)
+        cosine = np.ascontiguousarray(np.asarray(cosine, np.float32).T)
+        reference = cosine.max(axis=0) if cosine.size else np.zeros(voxels, np.float32)
+        likelihood = (cosine - reference) * np.float32(scale)
         np.exp(likelihood, out=likelihood)
-        return cls(cosine, reference, likelihood, likelihood.sum(axis=1), float(scale))
+        return cls(cosine, reference, likelihood, likelihood.sum(axis=0), float(scale))
 
     def scores(self, query_cosine: np.ndarray, affinity: np.ndarray, floor: float) -> np.ndarray:
         """Scores of queries.
@@ -129,14 +131,45 @@ class VoxelLikelihoods:
         Returns:
             Scores in [0, 1], shape (Q, V), float32.
         """
-        own = np.subtract(query_cosine, self.reference[:, None], dtype=np.float32)
-        own *= np.float32(self.scale)
-        np.exp(np.minimum(own, 60.0, out=own), out=own)  # e^60 times anything still fits a float32
-        scores = own + self.likelihood @ affinity.T.astype(np.float32)
-        scores /= own + self.total[:, None]
-        for q, weights in enumerate(affinity):
-            nearest = query_cosine[:, q]
-            for k in np.flatnonzero(weights > 0.5):
-                nearest = np.maximum(nearest, self.cosine[:, k])
-            scores[nearest < floor, q] = 0.0
-        return np.ascontiguousarray(np.clip(scores, 0.0, 1.0, out=scores).T)
+        cosine = np.ascontiguousarray(np.asarray(query_cosine, np.float32).T)
+        scores = np.empty(cosine.shape, np.float32)
+        for q, weights in enumerate(np.asarray(affinity, np.float32)):
+            meant = np.flatnonzero(weights)
+            _score(
+                cosine[q],
+                self.cosine,
+                self.likelihood,
+                self.reference,
+                self.total,
+                meant,
+                weights[meant],
+                np.float32(self.scale),
+                np.float32(floor),
+                scores[q],
+            )
+        return scores
+
+
+@njit(cache=True, nogil=True)
+def _score(
+    query: np.ndarray,
+    cosine: np.ndarray,
+    likelihood: np.ndarray,
+    reference: np.ndarray,
+    total: np.ndarray,
+    meant: np.ndarray,
+    weight: np.ndarray,
+    scale: np.float32,
+    floor: np.float32,
+    out: np.ndarray,
+) -> None:  # pragma: no cover - compiled
+    for v in range(query.shape[0]):
+        # e^60 times anything still fits a float32
+        own = np.exp(min(scale * (query[v] - reference[v]), np.float32(60.0)))
+        good, nearest = own, query[v]
+        for k in range(meant.shape[0]):
+            good += weight[k] * likelihood[meant[k], v]
+            if weight[k] > 0.5:
+                nearest = max(nearest, cosine[meant[k], v])
+        share = good / (own + total[v])
+        out[v] = min(max(share, np.float32(0.0)), np.float32(1.0)) if nearest >= floor else np.float32(0.0)

@@ -15,6 +15,9 @@ from numba import njit
 if TYPE_CHECKING:
     from mosaic3d_core.mapping import MapSnapshot
 
+# Up to this many rows sorting them takes less than a pass over the whole map.
+_FEW_ROWS = 20_000
+
 
 @dataclass(frozen=True, eq=False)
 class QueryGrid:
@@ -78,6 +81,12 @@ class QueryGrid:
         Returns:
             Ascending rows, int64.
         """
+        count = int(self.counts[cells].sum())
+        if count < _FEW_ROWS:
+            found = np.empty(count, np.int64)
+            _gather(cells, self.starts, self.order, found)
+            found.sort()
+            return found if allowed is None else found[allowed[found]]
         inside = np.zeros(len(self.order), np.bool_)
         _mark(cells, self.starts, self.order, inside)
         if allowed is not None:
@@ -125,6 +134,15 @@ def _pool(
             out[cell, k] = total[k] / count
             out[cell, 3 + k] = total[3 + k] / length if known else 0.0
             out[cell, 6 + k] = total[6 + k] / count
+
+
+@njit(cache=True, nogil=True)
+def _gather(cells: np.ndarray, starts: np.ndarray, order: np.ndarray, out: np.ndarray) -> None:  # pragma: no cover - compiled
+    n = 0
+    for k in range(cells.shape[0]):
+        for at in range(starts[cells[k]], starts[cells[k] + 1]):
+            out[n] = order[at]
+            n += 1
 
 
 @njit(cache=True, nogil=True)

@@ -13,8 +13,10 @@ from mosaic3d_core.query.grid import QueryGrid
 from mosaic3d_core.query.joining import Part, join_fragments, join_stacked
 from mosaic3d_core.query.splitting import split_touching
 
-# A box does not change by a millimetre when it is fitted to this many of an object's voxels; a wall has ten times as many.
-_BOX_POINTS = 8_000
+# A box changes by millimetres when it is fitted to this many of an object's voxels; a wall has thirty times as many.
+_BOX_POINTS = 3_000
+# Share of the smallest reported size below which a part is not even tried as the other half of something.
+_TINY = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +86,13 @@ def group_cells(
     for part in _seeded_parts(grid, cells, scores, counts, seed, config):
         for piece in _split(grid, part) if config.split_large else [part]:
             if counts[piece].sum() >= config.min_object_voxels:
-                parts.append(_fit(grid, piece, allowed))
-    parts = join_fragments(parts, config, lambda union: _fit(grid, union, allowed), grid)
-    parts = join_stacked(parts, config, lambda union: _fit(grid, union, allowed), grid.snapshot.up)
+                parts.append(_part(grid, piece, allowed))
+    parts = join_fragments(parts, config, lambda union: _part(grid, union, allowed), grid)
+    if parts:
+        # what is far too small to be reported does not carry anything either
+        tiny = _TINY * config.min_relative_voxels * len(parts[0].rows)
+        parts = [part for part in parts if len(part.rows) >= tiny]
+    parts = join_stacked(parts, config, lambda union: _part(grid, union, allowed), grid.snapshot.up)
     if not parts:
         return []
     least = config.min_relative_voxels * max(len(part.rows) for part in parts)
@@ -131,8 +137,9 @@ def _split(grid: QueryGrid, part: np.ndarray) -> list[np.ndarray]:
     return [part[piece] for piece in pieces]
 
 
-def _fit(grid: QueryGrid, cells: np.ndarray, allowed: np.ndarray | None) -> Part:
-    rows = grid.rows(cells, allowed)
-    sample = rows[:: max(1, len(rows) // _BOX_POINTS)]
-    box = fit_upright_box(grid.snapshot.centroids[sample], grid.snapshot.up, grid.snapshot.voxel_size_m)
-    return Part(cells, rows, box)
+def _part(grid: QueryGrid, cells: np.ndarray, allowed: np.ndarray | None) -> Part:
+    def fit_box(rows: np.ndarray) -> OrientedBox:
+        sample = rows[:: max(1, len(rows) // _BOX_POINTS)]
+        return fit_upright_box(grid.snapshot.centroids[sample], grid.snapshot.up, grid.snapshot.voxel_size_m)
+
+    return Part(cells, grid.rows(cells, allowed), fit_box)

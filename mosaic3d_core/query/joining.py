@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,11 +15,19 @@ from mosaic3d_core.query.grid import QueryGrid
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A candidate object: encoder voxels (ascending), map rows (ascending), and the box around the map voxels."""
+    """A candidate object: encoder voxels (ascending), map rows (ascending), and the box around the map voxels.
+
+    The box is fitted when it is first asked for: most fragments are given away before that.
+    """
 
     cells: np.ndarray
     rows: np.ndarray
-    box: OrientedBox
+    fit_box: Callable[[np.ndarray], OrientedBox]
+
+    @cached_property
+    def box(self) -> OrientedBox:
+        """Upright box around the map voxels."""
+        return self.fit_box(self.rows)
 
 
 Fit = Callable[[np.ndarray], Part]

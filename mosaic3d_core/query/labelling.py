@@ -22,22 +22,29 @@ def _label(
     labels: np.ndarray,
     scores: np.ndarray,
 ) -> None:  # pragma: no cover - compiled
-    for v in range(cosine.shape[0]):
-        total = np.float32(0.0)
-        strongest = np.float32(0.0)
-        for k in range(likelihood.shape[1]):
-            rival = free[k] * likelihood[v, k]
-            total += rival
-            strongest = max(strongest, rival)
-        best, value = -1, np.float32(-1.0)
-        for q in range(cosine.shape[1]):
-            own = np.exp(min(scale * (cosine[v, q] - reference[v]), np.float32(60.0)))
-            total += own
-            if own > value:
-                best, value = q, own
-        if best >= 0 and cosine[v, best] >= floor and value >= strongest and value >= least * total:
-            labels[v] = best
-            scores[v] = value / total
+    block = 512
+    totals, strongest = np.empty(block, np.float32), np.empty(block, np.float32)
+    for start in range(0, cosine.shape[0], block):
+        count = min(block, cosine.shape[0] - start)
+        totals[:] = 0.0
+        strongest[:] = 0.0
+        for k in range(likelihood.shape[0]):  # whole stretches of a row: the alternatives lie one below the other
+            for i in range(count):
+                rival = free[k] * likelihood[k, start + i]
+                totals[i] += rival
+                strongest[i] = max(strongest[i], rival)
+        for i in range(count):
+            v = start + i
+            total = totals[i]
+            best, value = -1, np.float32(-1.0)
+            for q in range(cosine.shape[1]):
+                own = np.exp(min(scale * (cosine[v, q] - reference[v]), np.float32(60.0)))
+                total += own
+                if own > value:
+                    best, value = q, own
+            if best >= 0 and cosine[v, best] >= floor and value >= strongest[i] and value >= least * total:
+                labels[v] = best
+                scores[v] = value / total
 
 
 def label_voxels(
