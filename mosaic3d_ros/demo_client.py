@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from mosaic3d_msgs.srv import QueryObjects, SaveMap
 from numpy.typing import NDArray
 from rclpy.client import Client
@@ -29,8 +30,9 @@ class DemoClient(Node):
         published: Frames the player has sent.
         progress: The node's counts and generations.
         cloud: The newest labelled cloud.
-        first_frame_s: When the first frame was sent, on the monotonic clock; None before.
-        first_labels_s: When the first labelled cloud came; None before.
+        first_frame_s: When the first frame was sent, wall clock, as the player says (its messages may be found late); None
+            before.
+        first_labels_s: When the first labelled cloud came, wall clock; None before.
         node_ms: What the node says the last answer took it.
     """
 
@@ -46,6 +48,7 @@ class DemoClient(Node):
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         self.create_subscription(UInt64, "rgbd_player/frames_loaded", self._on_loaded, qos.LATCHED)
+        self.create_subscription(Time, "rgbd_player/started", self._on_started, qos.LATCHED)
         self.create_subscription(UInt64, "rgbd_player/frames_published", self._on_published, qos.LATCHED)
         self.create_subscription(String, "perception_node/progress", self._on_progress, qos.LATCHED)
         self.create_subscription(PointCloud2, "perception_node/labelled_cloud", self._on_cloud, qos.LATCHED)
@@ -56,15 +59,17 @@ class DemoClient(Node):
         self.loaded = message.data
 
     def _on_published(self, message: UInt64) -> None:
-        self.first_frame_s = self.first_frame_s or time.monotonic()
         self.published = message.data
+
+    def _on_started(self, message: Time) -> None:
+        self.first_frame_s = convert.stamp_to_ns(message) * 1e-9
 
     def _on_progress(self, message: String) -> None:
         self.progress = json.loads(message.data)
 
     def _on_cloud(self, message: PointCloud2) -> None:
         if message.width:
-            self.first_labels_s = self.first_labels_s or time.monotonic()
+            self.first_labels_s = self.first_labels_s or time.time()
         self.cloud = message
 
     @property

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, TransformStamped
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
@@ -144,6 +145,7 @@ class RgbdPlayer(ClosableNode):
         self._publisher = FramePublisher(self, self._values)
         self._progress = self.create_publisher(UInt64, "~/frames_published", qos.LATCHED)
         self._loaded = self.create_publisher(UInt64, "~/frames_loaded", qos.LATCHED)
+        self._started = self.create_publisher(Time, "~/started", qos.LATCHED)
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self.published = 0
@@ -202,6 +204,8 @@ class RgbdPlayer(ClosableNode):
         for frame in self._frames(frames):
             if self._stopping.wait(max(0.0, due - time.monotonic())):
                 return
+            if self.published == 0:
+                self._started.publish(convert.make_header("", time.time_ns()).stamp)
             now = self.get_clock().now().nanoseconds
             self._publisher.publish(frame, now if self._values["stamps"] == "now" else frame.stamp_ns)
             self.published += 1
