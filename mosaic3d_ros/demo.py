@@ -21,6 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from mosaic3d_core.interrupts import is_interrupt
 from mosaic3d_ros.demo_processes import Child, ChildDiedError, isolate_environment
 
 _READY_TIMEOUT_S = 120.0
@@ -273,7 +274,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ChildDiedError, TimeoutError, RuntimeError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemError) as error:
+        if not is_interrupt(error):
+            raise
         print("interrupted; the nodes are ended", file=sys.stderr)
         return 130
     finally:

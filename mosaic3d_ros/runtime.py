@@ -12,6 +12,8 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
 
+from mosaic3d_core.interrupts import is_interrupt
+
 # A query is many short calls; at Python's 5 ms, each may wait that long for the thread that labels a map.
 _SWITCH_INTERVAL_S = 0.0005
 
@@ -91,8 +93,9 @@ def run_node(create: Callable[[], ClosableNode], arguments: Sequence[str] | None
             code = node.exit_code
             executor.shutdown()
             node.destroy_node()
-    except KeyboardInterrupt:
-        pass
+    except (KeyboardInterrupt, SystemError) as error:
+        if not is_interrupt(error):
+            raise
     finally:
         if rclpy.ok():
             rclpy.shutdown()

@@ -11,6 +11,7 @@ from typing import NoReturn
 from mosaic3d_core import __version__
 from mosaic3d_core.cli import cmd_checkpoints, cmd_demo, cmd_map, cmd_query, cmd_render, cmd_segment
 from mosaic3d_core.cli.console import configure_logging
+from mosaic3d_core.interrupts import is_interrupt
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -62,15 +63,15 @@ def run(argv: Sequence[str] | None = None) -> int:
     configure_logging(arguments.debug)
     try:
         return int(arguments.run(arguments))
-    except KeyboardInterrupt:
-        sys.stderr.write("mosaic3d: interrupted, nothing was written\n")
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output (head, less) is gone; keep Python from complaining again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError, ImportError) as error:  # Mosaic3DError is a ValueError
-        if arguments.debug:
+    except (KeyboardInterrupt, SystemError, ValueError, OSError, ImportError) as error:  # Mosaic3DError is a ValueError
+        if is_interrupt(error):  # Ctrl-C in the middle of an import looks like an ImportError
+            sys.stderr.write("mosaic3d: interrupted, nothing was written\n")
+            return EXIT_INTERRUPTED
+        if arguments.debug or isinstance(error, SystemError):
             raise
         sys.stderr.write(f"mosaic3d {arguments.command}: error: {_one_line(error)}\n")
         return EXIT_BAD_INPUT

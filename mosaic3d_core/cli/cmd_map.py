@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mosaic3d_core.cli import console
+from mosaic3d_core.interrupts import is_interrupt
 
 if TYPE_CHECKING:
     from mosaic3d_core.mapping import MapSnapshot, VoxelMap
@@ -63,8 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     poses: list[np.ndarray] = []
     try:
         _fuse(sequence, voxel_map, poses, arguments)
-    except KeyboardInterrupt:
-        if not (arguments.keep_partial and poses):
+    except (KeyboardInterrupt, SystemError) as error:
+        if not (is_interrupt(error) and arguments.keep_partial and poses):
             raise
         interrupted = True
     seconds = time.perf_counter() - start
