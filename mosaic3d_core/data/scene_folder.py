@@ -55,6 +55,7 @@ def _atomic(path: Path, write: Callable[[Path], None]) -> None:
     os.close(handle)
     try:
         write(Path(name))
+        os.chmod(name, 0o644)  # mkstemp makes files private
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -61,6 +61,7 @@ def save_map(
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=target.name, suffix=".tmp", delete=False) as handle:
             temporary = Path(handle.name)
             np.savez_compressed(handle, header=np.array(json.dumps(header)), **arrays)
+        os.chmod(temporary, 0o644)  # temporary files are private; a map is an ordinary file
         os.replace(temporary, target)
     except OSError as error:
         raise MapFileError(

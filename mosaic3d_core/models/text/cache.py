@@ -136,6 +136,7 @@ class CachedTextEncoder:
             handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
             with os.fdopen(handle, "wb") as stream:
                 np.save(stream, vector, allow_pickle=False)
+            os.chmod(temporary, 0o644)  # several users may share a cache
             os.replace(temporary, path)
         except OSError as error:  # a cache that cannot be written must not stop a query
             _log.warning("cannot write the text cache %s (%s); going on without it", path.parent, error)

@@ -30,6 +30,7 @@ def test_a_map_is_loaded_as_it_was_saved(snapshot, tmp_path):
     assert metadata == {"name": "room"}
     assert np.array_equal(extras["features"], np.arange(6.0).reshape(2, 3))
     assert [p.name for p in tmp_path.iterdir()] == ["room.m3dmap"], "no temporary file is left"
+    assert path.stat().st_mode & 0o777 == 0o644, "others may read it"
 
 
 def test_a_missing_map_says_how_to_make_one(tmp_path):
