@@ -15,7 +15,7 @@ from mosaic3d_core.query.components import pack_indices
 @dataclass(frozen=True, eq=False)
 class _Track:
     id: int
-    keys: np.ndarray  # sorted voxel keys in the world lattice
+    keys: np.ndarray  # sorted keys of encoder voxels
     box: OrientedBox
     last_generation: int
 
@@ -53,7 +53,7 @@ class InstanceTracker:
 
         Args:
             text: What the objects were asked for by.
-            voxel_sets: World voxel indices per object, each (K, 3) integers.
+            voxel_sets: Encoder voxel indices per object, on the lattice of all maps, each (K, 3) integers.
             boxes: Box per object.
             generation: Generation of the map.
 
