@@ -8,8 +8,8 @@ its own.
 Rows of backend spconv run where spconv is installed: its CPU build (of which two threads are known to give wrong results now
 and then: a measure of time only) or its CUDA one. The two headline ratios compare with the better of its CPU rows.
 
-"encoder" is the net from cells to features with its kernel maps built anew each time; "scene" is
-``SceneEncoder.encode`` of a 2 cm map on the 4 cm grid of the narrow net: pooling, net and norms.
+"encoder" is the net from cells to features with its kernel maps built anew each time; "rulebook" these kernel maps alone, of
+all five levels; "scene" is ``SceneEncoder.encode`` of a 2 cm map on the 4 cm grid of the narrow net: pooling, net and norms.
 """
 
 from __future__ import annotations
@@ -22,19 +22,27 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 VOXEL_M = 0.02
 #: (variant, path, voxels, backend, threads); 0 threads: all cores
 QUICK = [
+    ("any", "rulebook", 20_000, "torch", 0),
     ("narrow", "encoder", 20_000, "torch", 0),
     ("spunet14a", "encoder", 20_000, "torch", 0),
     ("spunet14a", "encoder", 20_000, "spconv", 1),
     ("narrow", "scene", 50_000, "torch", 0),
 ]
 FULL = [
+    ("any", "rulebook", 100_000, "torch", 0),
+    ("any", "rulebook", 1_000_000, "torch", 0),
     ("narrow", "encoder", 20_000, "torch", 0),
     ("narrow", "encoder", 100_000, "torch", 0),
     ("narrow", "encoder", 300_000, "torch", 0),
@@ -134,11 +142,15 @@ def measure(
         torch.set_num_threads(threads)
     torch.manual_seed(0)
     cells = room_of(voxels)
+    if path == "rulebook":
+        indices = torch.from_numpy(np.insert(cells, 0, 0, axis=1)).to(device)
+        build_rulebooks(indices[:10_000].clone())
+        times = timed(lambda: build_rulebooks(indices), repeat)
+        return row_of(variant, path, voxels, backend, "int32", device, times, None)
     names = ("color", "occupancy", "verticality", "height") if variant == "narrow" else ("color",)
     in_channels = 6 if variant == "narrow" else 3
     net = build_sparse_unet(variant, in_channels=in_channels, init="kaiming").eval()
     compute = getattr(torch, dtype)
-    rough_cosine = None
     if path == "scene":
         metadata = {"text_encoder": "minilm", "voxel_size_m": 2 * VOXEL_M, "input_channels": names, "logit_scale": 20.0}
         encoder = SceneEncoder(LoadedCheckpoint(net, net.config, metadata), device=device, dtype=compute)
@@ -164,20 +176,55 @@ def measure(
     if path == "scene":
         encoder.warm_up()
     elif backend == "torch":
-        few = torch.from_numpy(np.insert(room_of(2000), 0, 0, axis=1)).to(device)
+        few = torch.from_numpy(np.insert(room_of(10_000), 0, 0, axis=1)).to(device)
         with torch.inference_mode():
             folded(SparseTensor(torch.zeros(len(few), in_channels, device=device), few))
-    times = []
-    for _ in range(repeat + 1):
-        start = time.perf_counter()
-        result = work()
-        times.append((time.perf_counter() - start) * 1e3)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if backend == "torch":
+        del net  # a node keeps only the folded one
+    times = timed(work, repeat)
+    row = row_of(variant, path, voxels, backend, dtype, device, times, None)
     if path == "encoder" and (compute != torch.float32 or backend != "torch"):
+        result = work()
         folded.compute_dtype = torch.float32
         with torch.inference_mode():
             exact = folded(SparseTensor(features, indices)).cpu()
-        rough_cosine = float(torch.nn.functional.cosine_similarity(result, exact, dim=1).min())
+        row["cosine_min"] = round(float(torch.nn.functional.cosine_similarity(result, exact, dim=1).min()), 5)
+    return row
+
+
+def build_rulebooks(indices: torch.Tensor) -> None:
+    """Kernel maps of five levels, as the nets use them."""
+    from mosaic3d_core.sparse.coordinates import CoordinateSet
+
+    level = CoordinateSet(indices)
+    for depth in range(5):
+        level.neighbours()
+        level.tap_order()
+        if depth < 4:
+            level.children()
+            level = level.coarse()
+    if indices.device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def timed(work: Callable[[], object], repeat: int) -> list[float]:
+    """Milliseconds of the first call and of ``repeat`` more."""
+    times = []
+    for _ in range(repeat + 1):
+        start = time.perf_counter()
+        work()
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def row_of(
+    variant: str, path: str, voxels: int, backend: str, dtype: str, device: str, times: list[float], cosine_min: float | None
+) -> dict[str, object]:
+    """A row of the table."""
+    import torch
+
     first, rest = times[0], sorted(times[1:])
     return {
         "variant": variant,
@@ -190,8 +237,8 @@ def measure(
         "median_ms": round(statistics.median(rest), 1),
         "p95_ms": round(rest[min(len(rest) - 1, int(0.95 * len(rest)))], 1),
         "first_ms": round(first, 1),
-        "peak_mb": round(peak),
-        "cosine_min": rough_cosine if rough_cosine is None else round(rough_cosine, 5),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "cosine_min": cosine_min,
     }
 
 
@@ -226,7 +273,8 @@ def main() -> None:
             continue
         cpu_spconv = row[3] == "spconv" and arguments.device == "cpu"
         huge = row[2] > 300_000  # minutes in the slower dtype, to no new insight
-        for dtype in ["float32"] if cpu_spconv else arguments.dtypes[:1] if huge else arguments.dtypes:
+        one_dtype = huge or row[1] == "rulebook"
+        for dtype in ["float32"] if cpu_spconv else arguments.dtypes[:1] if one_dtype else arguments.dtypes:
             large = huge or cpu_spconv
             rows.append(in_own_process(row, dtype, arguments.device, min(arguments.repeat, 3) if large else arguments.repeat))
             print("  ".join(f"{rows[-1][name]!s:>10}" for name in COLUMNS), flush=True)

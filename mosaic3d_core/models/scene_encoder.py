@@ -176,7 +176,7 @@ class SceneEncoder:
 
     def warm_up(self) -> None:
         """Run once on a made-up cloud, so that compilation does not fall on the first map."""
-        side = np.arange(-20, 20, dtype=np.int32)
+        side = np.arange(-40, 40, dtype=np.int32)  # so large that what only large clouds use is compiled too
         floor = np.stack(np.meshgrid(side, side, [0], indexing="ij"), -1).reshape(-1, 3)
         wall = floor[:, [0, 2, 1]]
         indices = np.unique(np.concatenate([floor, wall]), axis=0)

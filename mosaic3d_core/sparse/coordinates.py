@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mosaic3d_core.sparse import kernel_map_cpu
+from mosaic3d_core.sparse import kernel_map_cpu, parallel
+from mosaic3d_core.sparse.tap_order import MIN_ROWS, TapOrder, sort_by_taps
 
 _MAX_CELLS = 2**62
+_MIN_ROWS_THREADS = 8192  # below this the passes over the keys take less time than starting threads
 
 
 class CoordinateSet:
@@ -32,6 +34,7 @@ class CoordinateSet:
         self.indices = indices.contiguous()
         self.fine = fine
         self._neighbours: Tensor | None = None
+        self._tap_order: TapOrder | None = None
         self._coarse: CoordinateSet | None = None
         self._children: Tensor | None = None
 
@@ -48,6 +51,12 @@ class CoordinateSet:
         if self._neighbours is None:
             self._neighbours = _build_neighbours(self.indices)
         return self._neighbours
+
+    def tap_order(self) -> TapOrder | None:
+        """The order in which chunks of rows have few neighbours; None where it would not pay (small sets, GPUs)."""
+        if self._tap_order is None and self.device.type == "cpu" and len(self) >= MIN_ROWS:
+            self._tap_order = sort_by_taps(self.neighbours().numpy())
+        return self._tap_order
 
     def coarse(self) -> CoordinateSet:
         """The next coarser level: all cells floor(x / 2), floor(y / 2), floor(z / 2), sorted."""
@@ -97,13 +106,15 @@ def _strides(lowest: list[int], highest: list[int]) -> tuple[int, int, int]:
     return extent[0] * extent[1] * extent[2], extent[1] * extent[2], extent[2]
 
 
-def _keys_numpy(indices: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int], list[int]]:
-    lowest = [int(v) for v in indices.min(axis=0)]
-    strides = _strides(lowest, [int(v) for v in indices.max(axis=0)])
-    keys = np.zeros(len(indices), np.int64)
-    for axis, stride in enumerate((*strides, 1)):
-        keys += (indices[:, axis].astype(np.int64) - (lowest[axis] - (axis > 0))) * stride
-    return keys, strides, lowest
+def _keys_numpy(indices: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Number of each cell, ascending by (batch, x, y, z), and what one step in batch, x and y adds to it."""
+    bounds = np.empty((2, 4), np.int64)
+    kernel_map_cpu.cell_bounds(indices, bounds)
+    strides = _strides(bounds[0].tolist(), bounds[1].tolist())
+    origin = bounds[0] - (0, 1, 1, 1)
+    keys = np.empty(len(indices), np.int64)
+    kernel_map_cpu.cell_keys(indices, origin, np.array([*strides, 1], np.int64), keys)
+    return keys, strides
 
 
 def _keys_torch(indices: Tensor) -> tuple[Tensor, tuple[int, int, int], list[int]]:
@@ -125,11 +136,16 @@ def _build_neighbours(indices: Tensor) -> Tensor:
     table = torch.empty((len(indices), 27), dtype=torch.int32)
     if len(indices) == 0:
         return table
-    keys, strides, _ = _keys_numpy(indices.numpy())
+    keys, strides = _keys_numpy(indices.numpy())
     order = np.argsort(keys)
     keys = keys[order]
     _check_unique(int(np.count_nonzero(keys[1:] == keys[:-1])))
-    kernel_map_cpu.neighbour_table(keys, order.astype(np.int32), strides[1], strides[2], table.numpy())
+    rows, numbers = order.astype(np.int32), table.numpy()
+
+    def make(first: int, last: int) -> None:
+        kernel_map_cpu.neighbour_table(keys, rows, strides[1], strides[2], numbers, first, last)
+
+    parallel.for_each_chunk(9, 1 if len(rows) >= _MIN_ROWS_THREADS else 9, make)
     return table
 
 
@@ -154,7 +170,7 @@ def _unique_cells_cpu(indices: Tensor) -> tuple[Tensor, np.ndarray]:
     if len(indices) == 0:
         return indices, np.empty(0, np.int32)
     cells = indices.numpy()
-    keys, _, _ = _keys_numpy(cells)
+    keys, _ = _keys_numpy(cells)
     order = np.argsort(keys)
     keys = keys[order]
     first = np.empty(len(keys), bool)

@@ -14,6 +14,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mosaic3d_core.sparse.backend_torch import gather_outer, gather_product, scatter_product
+from mosaic3d_core.sparse.tap_order import TapOrder
 
 
 def per_tap(weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -28,24 +29,25 @@ def _as_weight(taps: Tensor, like: Tensor) -> Tensor:
 
 class _SubmanifoldConv(Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, table: Tensor) -> Tensor:
+    def forward(ctx: Any, features: Tensor, weight: Tensor, table: Tensor, order: TapOrder | None) -> Tensor:
         ctx.save_for_backward(features, weight, table)
-        return gather_product(features.contiguous(), table, per_tap(weight, features.dtype))[0]
+        ctx.order = order
+        return gather_product(features.contiguous(), table, per_tap(weight, features.dtype), order=order)[0]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         features, weight, table = ctx.saved_tensors
         features, grad = features.contiguous(), grad.contiguous()
         if not ctx.needs_input_grad[0]:
-            return None, _as_weight(gather_outer(features, table, grad), weight), None
+            return None, _as_weight(gather_outer(features, table, grad, ctx.order), weight), None, None
         # The table is symmetric: j is neighbour k of i exactly when i is neighbour 26 - k of j. So one gather
         # of the output gradients serves both the gradient of the input and that of the weight.
         mirrored = weight.detach().to(grad.dtype).flatten(1, 3).flip(1).permute(1, 0, 2)
         other = features if ctx.needs_input_grad[1] else None
-        grad_features, outer = gather_product(grad, table, mirrored, outer_with=other)
+        grad_features, outer = gather_product(grad, table, mirrored, order=ctx.order, outer_with=other)
         grad_weight = None if outer is None else _as_weight(outer.flip(0).transpose(1, 2), weight)
-        return grad_features, grad_weight, None
+        return grad_features, grad_weight, None, None
 
 
 class _DownConv(Function):
@@ -85,18 +87,19 @@ class _InverseConv(Function):
         return grad_features, grad_weight, None, None
 
 
-def submanifold_conv(features: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
+def submanifold_conv(features: Tensor, weight: Tensor, neighbours: Tensor, order: TapOrder | None = None) -> Tensor:
     """Submanifold 3^3 convolution: out[p] = sum_k W[k] in[p + k - 1] over the occupied cells.
 
     Args:
         features: Shape (N, C).
         weight: Shape (D, 3, 3, 3, C).
         neighbours: ``CoordinateSet.neighbours()``. Shape (N, 27), int32.
+        order: ``CoordinateSet.tap_order()``: faster, to the same result.
 
     Returns:
         Shape (N, D), dtype of ``features``.
     """
-    return _SubmanifoldConv.apply(features, weight, neighbours)
+    return _SubmanifoldConv.apply(features, weight, neighbours, order)
 
 
 def down_conv(features: Tensor, weight: Tensor, children: Tensor) -> Tensor:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mosaic3d_core.sparse import functional
-from mosaic3d_core.sparse.backend_torch import Finish, gather_product, scatter_product
+from mosaic3d_core.sparse.backend_torch import gather_product, product, scatter_product
 from mosaic3d_core.sparse.coordinates import CoordinateSet
+from mosaic3d_core.sparse.finish import Finish
+from mosaic3d_core.sparse.matrix_product import pack
 from mosaic3d_core.sparse.tensor import SparseTensor
 
 
@@ -30,6 +32,7 @@ class Conv(nn.Module):
         self.register_parameter("bias", None)
         nn.init.trunc_normal_(self.weight, std=0.02)
         self._cache: tuple[tuple[Any, ...], Tensor, Tensor | None] | None = None
+        self._packed: Tensor | None = None
 
     def extra_repr(self) -> str:
         """Widths, for the printed form of a net."""
@@ -44,17 +47,21 @@ class Conv(nn.Module):
         return features if self.bias is None else features + self.bias.to(features.dtype)
 
     def _prepared(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """Weight (K, in, out) and bias in ``dtype``, kept until the weight changes: for inference only."""
+        """Weight (K, in, out) in ``dtype`` and bias, kept until the weight changes: for inference only."""
         version = 0 if self.weight.is_inference() else self.weight._version
         key = (dtype, self.weight.device, self.weight.data_ptr(), version)
         if self._cache is None or self._cache[0] != key:
             per_tap = functional.per_tap(self.weight, dtype).contiguous()
-            self._cache = (key, per_tap, None if self.bias is None else self.bias.detach().to(dtype))
+            self._cache = (key, per_tap, None if self.bias is None else self.bias.detach())
+            self._packed = None
         return self._cache[1], self._cache[2]
 
     def forget_prepared(self) -> None:
         """Drop the copies made for inference; needed only where a weight is replaced as a whole."""
-        self._cache = None
+        self._cache = self._packed = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": None, "_packed": None}  # copies make their own: oneDNN's layout cannot be copied
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Conv:
         self.forget_prepared()  # another device or dtype
@@ -86,11 +93,16 @@ class SubMConv3d(Conv):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Features (N, in) -> (N, out) on the same cells."""
-        out = functional.submanifold_conv(self._check(x), self.weight, x.coordinates.neighbours())
+        cells = x.coordinates
+        out = functional.submanifold_conv(self._check(x), self.weight, cells.neighbours(), cells.tap_order())
         return x.replace(self._add_bias(out))
 
     def _infer(self, x: SparseTensor, features: Tensor, weight: Tensor, finish: Finish) -> SparseTensor:
-        return x.replace(gather_product(features, x.coordinates.neighbours(), weight, finish=finish)[0])
+        cells = x.coordinates
+        order = cells.tap_order()
+        if order is None and self._packed is None:
+            self._packed = pack(weight.flatten(0, 1))
+        return x.replace(gather_product(features, cells.neighbours(), weight, order=order, packed=self._packed, finish=finish)[0])
 
 
 class SparseConv3d(Conv):
@@ -158,6 +170,4 @@ class PointwiseLinear(Conv):
         return x.replace(nn.functional.linear(self._check(x), weight, bias))
 
     def _infer(self, x: SparseTensor, features: Tensor, weight: Tensor, finish: Finish) -> SparseTensor:
-        out = features @ weight[0]
-        finish.apply(out, 0)
-        return x.replace(out)
+        return x.replace(product(features, weight[0], finish))

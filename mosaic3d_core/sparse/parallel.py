@@ -93,6 +93,18 @@ def for_each_chunk(rows: int, chunk: int, work: Callable[[int, int], None]) -> N
         future.result()
 
 
+def even_chunk(rows: int, most: int) -> int:
+    """Rows per chunk, about ``most``, so that all threads get equally many chunks and a multiple of 32 rows.
+
+    A thread with one chunk more than the others would keep them waiting; and the fewer sizes there are, the less often
+    oneDNN, which prepares itself for every size that it meets, has to.
+    """
+    threads = torch.get_num_threads()
+    rounds = max(1, -(-rows // (most * threads)))
+    chunk = -(-rows // (rounds * threads))
+    return max(32, -(-chunk // 32) * 32)
+
+
 def scratch(name: str, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
     """A reusable uninitialised buffer (rows, columns) of this thread, valid until its next call."""
     buffers: dict[tuple[str, torch.dtype], Tensor] = _local.__dict__.setdefault("buffers", {})

@@ -24,10 +24,12 @@ widths = st.integers(1, 8)
 seeds = st.integers(0, 2**32 - 1)
 
 
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-    """Chunks of 128 rows, so that small clouds go through several threads too."""
-    monkeypatch.setattr("mosaic3d_core.sparse.backend_torch._CPU_CHUNK", 128)
+@pytest.fixture(autouse=True, params=["spatial order", "sorted by taps"])
+def small_chunks(request, monkeypatch):
+    """Small chunks, so that small clouds go through several threads too, in the order of small sets and in that of large ones."""
+    monkeypatch.setattr("mosaic3d_core.sparse.backend_torch._CPU_CHUNK_ROWS", (128, 128))
+    monkeypatch.setattr("mosaic3d_core.sparse.tap_order._CHUNK_ROWS", 64)
+    monkeypatch.setattr("mosaic3d_core.sparse.coordinates.MIN_ROWS", 1 if request.param == "sorted by taps" else 1 << 60)
 
 
 def assert_same(found, wanted, dtype) -> None:

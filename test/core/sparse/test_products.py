@@ -1,0 +1,74 @@
+"""The fast routines under the sparse layers agree with torch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mosaic3d_core.sparse.finish import Finish, RowFinisher
+from mosaic3d_core.sparse.matrix_product import multiply, pack
+
+#: Sums of up to 300 products in another order; bfloat16 results are rounded to 8 bits.
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13, torch.bfloat16: 2**-7}
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(0, 70), st.integers(0, 300), st.integers(0, 40)),
+    dtype=st.sampled_from(list(TOLERANCE)),
+    packed=st.booleans(),
+    into=st.booleans(),
+)
+def test_products_equal_those_in_double_precision(seed, shape, dtype, packed, into):
+    generator = torch.Generator().manual_seed(seed)
+    rows, inner, columns = shape
+    left = torch.randn(rows, inner, generator=generator).to(dtype)
+    right = torch.randn(inner, columns, generator=generator).to(dtype)
+    out = torch.full((rows, columns), torch.nan, dtype=dtype) if into else None
+    found = multiply(left, right, out, pack(right) if packed else None)
+    wanted = left.double() @ right.double()
+    assert found.dtype == dtype
+    assert not into or found.data_ptr() == out.data_ptr()
+    scale = max(1.0, float(wanted.abs().max()) if wanted.numel() else 0.0)
+    assert torch.allclose(found.double(), wanted, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    width=st.integers(1, 130),
+    dtype=st.sampled_from(list(TOLERANCE)),
+    with_bias=st.booleans(),
+    with_residual=st.booleans(),
+    relu=st.booleans(),
+)
+def test_finishing_in_one_pass_equals_adding_bias_and_residual_and_relu(seed, width, dtype, with_bias, with_residual, relu):
+    generator = torch.Generator().manual_seed(seed)
+    products = torch.randn(9, width, generator=generator).to(dtype)
+    bias = torch.randn(width, generator=generator) if with_bias else None
+    residual = torch.randn(30, width, generator=generator).to(dtype) if with_residual else None
+    rows = torch.randperm(30, generator=generator)[:9]
+    rows[3] = -1  # a neighbour that does not exist
+    out = torch.full((30, width), 7.0, dtype=dtype)
+    RowFinisher(Finish(bias, residual, relu), out).write(products, rows.int().numpy())
+    exact = torch.float64 if dtype == torch.float64 else torch.float32
+    wanted = torch.full((30, width), 7.0, dtype=dtype)
+    for product, row in zip(products.to(exact), rows.tolist(), strict=True):
+        if row >= 0:
+            value = product
+            value = value + bias.to(exact) if with_bias else value
+            value = value + residual[row].to(exact) if with_residual else value
+            wanted[row] = (value.relu() if relu else value).to(dtype)
+    assert torch.equal(out, wanted)  # the same operations in the same order, rounded once
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+def test_a_value_that_is_no_number_stays_one(dtype):
+    products = torch.tensor([[float("nan"), float("inf"), -float("inf"), 3.0e38]]).to(dtype)
+    out = torch.zeros(1, 4, dtype=dtype)
+    RowFinisher(Finish(relu=True), out).write(products, torch.zeros(1, dtype=torch.int32).numpy())
+    assert out[0, 0].isnan()
+    assert out[0, 1:].tolist() == [float("inf"), 0.0, float(torch.tensor(3.0e38).to(dtype))]
