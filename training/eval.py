@@ -1,4 +1,4 @@
-"""Evaluate an encoder: annotation-free semantic segmentation over datasets in the published layout.
+"""Evaluate an encoder over datasets in the published layout: annotation-free semantic segmentation, and classes of given masks.
 
 python training/eval.py data=rooms data.root=data/rooms
 python training/eval.py experiment=train_spunet_multidata_ppt data=sc+ar+sc++ model=spunet34c+ppt ckpt_path=FILE
@@ -25,12 +25,13 @@ from rich.table import Table
 
 from mosaic3d_core.errors import Mosaic3DError
 from mosaic3d_core.metrics.evaluation import SemanticEvaluator
+from mosaic3d_core.metrics.instance_ap import InstanceScores
 from mosaic3d_core.models import load_checkpoint
 from mosaic3d_core.models.scene_encoder import DEFAULT_CHECKPOINT, SceneEncoder
 from mosaic3d_core.models.text import check_text_encoder, get_text_encoder
 from mosaic3d_core.visualization.confusion import picture_of_confusion
 from mosaic3d_core.visualization.pictures import save_picture
-from training.evaluation import EvaluationSet, SceneLabeller, collect, evaluate
+from training.evaluation import EvaluationSet, InstanceFiles, SceneLabeller, collect, evaluate
 
 console = Console(highlight=False)
 
@@ -48,11 +49,12 @@ def run(config: DictConfig) -> dict[str, Any]:
         spec = config.datasets[name]
         split = None if spec.split is None else Path(spec.split)
         root = Path(config.data.root) / spec.folder
-        data = EvaluationSet.open(name, root, split, spec.classes, spec.segment, spec.condition, config.limit)
+        files = None if spec.masks is None else InstanceFiles(Path(spec.masks), spec.instance, spec.no_instance)
+        data = EvaluationSet.open(name, root, split, spec.classes, spec.segment, spec.condition, config.limit, files)
         encoder = SceneEncoder(loaded, config.device, config.dtype, condition=data.condition)
         text = get_text_encoder(config.text_encoder or encoder.text_encoder_name, cache_dir=config.text_cache)
         check_text_encoder(encoder, text)
-        labeller = SceneLabeller(encoder, text, data.classes, config.prompt, config.voxelization)
+        labeller = SceneLabeller(encoder, text, data.classes, config.prompt, config.voxelization, files is not None)
         stat = os.stat(source) if os.path.exists(source) else None
         key = {
             "checkpoint": [source, stat and stat.st_size, stat and stat.st_mtime_ns],
@@ -66,15 +68,19 @@ def run(config: DictConfig) -> dict[str, Any]:
             # in a batch of several scenes the published lattice depends on all of them
             "batch": [s.name for s in data.scenes] if config.voxelization == "official" and config.batch_size > 1 else None,
             "batch_size": config.batch_size,
+            "masks": None if files is None else [str(files.masks), *(_changed(files.masks_of(s)) for s in data.scenes)],
         }
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(name, total=len(data.scenes))
             for done in evaluate(data, labeller, key, out / "scenes" / name, config.batch_size):
                 progress.update(task, completed=done)
-        total = collect(data, key, out / "scenes" / name)
+        total, instances = collect(data, key, out / "scenes" / name)
         results[name] = _as_json(total, len(data.scenes))
         _show(name, total)
+        if instances is not None:
+            results[name]["instances"] = _instances_as_json(instances, data.classes.names)
+            _show_instances(name, instances)
         picture = picture_of_confusion(total.foreground_confusion, data.classes.names, f"{name}: what is taken for what")
         console.print(str(save_picture(picture, out / f"confusion_{name}.png")), soft_wrap=True)
     temporary = out / "result.json.tmp"
@@ -82,6 +88,14 @@ def run(config: DictConfig) -> dict[str, Any]:
     os.replace(temporary, out / "result.json")
     console.print(str(out / "result.json"), soft_wrap=True)
     return results
+
+
+def _changed(path: Path) -> list[int] | None:
+    """What tells that a file was written anew; None if there is none."""
+    if not path.exists():
+        return None
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def _check_model(config: DictConfig, architecture: str, conditions: tuple[str, ...]) -> None:
@@ -108,6 +122,22 @@ def _as_json(total: SemanticEvaluator, scenes: int) -> dict[str, Any]:
         for name, value in zip(total.classes.names, present.iou, strict=True)
     }
     return values
+
+
+def _instances_as_json(scores: InstanceScores, names: tuple[str, ...]) -> dict[str, Any]:
+    values = {"map": scores.map, "ap50": scores.ap50, "ap25": scores.ap25, **scores.groups}
+    found: dict[str, Any] = {key: None if np.isnan(value) else value for key, value in values.items()}
+    rows = zip(names, scores.per_class, strict=True)
+    found["per_class"] = {name: [round(float(v), 5) for v in row] for name, row in rows if np.isfinite(row).all()}
+    return found
+
+
+def _show_instances(name: str, scores: InstanceScores) -> None:
+    table = Table(box=SIMPLE_HEAD, title=f"instances of {name}, average precision in percent")
+    for column in ("mAP", "AP50", "AP25", *scores.groups):
+        table.add_column(column, justify="right")
+    table.add_row(*(f"{100 * v:.2f}" for v in (scores.map, scores.ap50, scores.ap25, *scores.groups.values())))
+    console.print(table)
 
 
 def _show(name: str, total: SemanticEvaluator) -> None:

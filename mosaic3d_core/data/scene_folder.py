@@ -136,6 +136,25 @@ def read_points(folder: Path, segment: str) -> LabelledPoints:
     return LabelledPoints(coord.astype(np.float32), color, normal, _array(folder, segment, None, n).astype(np.int64))
 
 
+@dataclass(frozen=True)
+class LabelledInstances:
+    """Class and instance of every point.
+
+    Attributes:
+        segment: (N,) int64 class ids.
+        instance: (N,) int64 instance ids.
+    """
+
+    segment: NDArray[np.int64]
+    instance: NDArray[np.int64]
+
+
+def read_instances(folder: Path, segment: str, instance: str) -> LabelledInstances:
+    """Read a scene's true instances; SceneFolderError if the files are missing or differ in length."""
+    of_class = _array(folder, segment, None, None).astype(np.int64)
+    return LabelledInstances(of_class, _array(folder, instance, None, len(of_class)).astype(np.int64))
+
+
 def _npz(path: Path) -> dict[str, NDArray]:
     try:
         with np.load(path, allow_pickle=False) as data:

@@ -104,11 +104,18 @@ class SparseUNet(nn.Module):
             skips.append(x)
         skips.pop()
         for stage in (3, 2, 1, 0):
-            x = self.up[stage](x)
-            x = self.dec[stage](x.replace(torch.cat([x.features, skips[stage].features], 1)))
+            x = self.dec[stage](_up_beside(cast(ConvNorm, self.up[stage]), x, skips[stage]))
         if head:
             x = self.final(x)
         return x.features.to(torch.promote_types(dtype, torch.float32))
+
+
+def _up_beside(up: ConvNorm, x: SparseTensor, skip: SparseTensor) -> SparseTensor:
+    """The upsampled features and, in further columns, those of the skip connection."""
+    if isinstance(up[1], nn.Identity):
+        return cast(SparseInverseConv3d, up[0]).infer_beside(x, skip, relu=up.relu)
+    x = up(x)
+    return x.replace(torch.cat([x.features, skip.features], 1))
 
 
 def fold_batchnorm(model: SparseUNet) -> SparseUNet:

@@ -189,7 +189,9 @@ def gather_outer(source: Tensor, table: Tensor, other: Tensor, order: TapOrder |
     return outer.total()
 
 
-def scatter_product(source: Tensor, table: Tensor, weight: Tensor, out_rows: int, finish: Finish | None = None) -> Tensor:
+def scatter_product(
+    source: Tensor, table: Tensor, weight: Tensor, out_rows: int, finish: Finish | None = None, beside: Tensor | None = None
+) -> Tensor:
     """out[table[i, k]] = source[i] @ weight[k]; every row of out must occur exactly once in the table.
 
     Args:
@@ -197,24 +199,29 @@ def scatter_product(source: Tensor, table: Tensor, weight: Tensor, out_rows: int
         table: Shape (N, K), int32.
         weight: Shape (K, C, D), dtype of ``source``.
         out_rows: Number of rows of out.
-        finish: Changes out, each piece while it is still in cache.
+        finish: Changes out, each piece while it is still in cache; a residual cannot be added here.
+        beside: More columns of the result, copied to the right of the products. Shape (out_rows, S).
 
     Returns:
-        Shape (out_rows, D), dtype of ``source``.
+        Shape (out_rows, D + S), dtype of ``source``.
     """
     rows, taps = table.shape
     channels, width = weight.shape[1], weight.shape[2]
     flat = weight.permute(1, 0, 2).reshape(channels, taps * width).contiguous()
-    out = source.new_empty(out_rows, width)
+    out = source.new_empty(out_rows, width + (0 if beside is None else beside.shape[1]))
     chunk = _chunk_rows(rows, taps * width, source)
     if source.device.type != "cpu":
         for start in range(0, rows, chunk):
             targets = table[start : start + chunk].reshape(-1)
             blocks = torch.mm(source[start : start + chunk], flat).view(-1, width)
             kept = torch.nonzero(targets >= 0).squeeze(1)
-            out[targets[kept].long()] = blocks[kept]
-        return out if finish is None else finish.apply(out)
-    numbers, finisher = table.numpy(), RowFinisher(finish, out)
+            out[targets[kept].long(), :width] = blocks[kept]
+        if finish is not None:
+            finish.apply(out[:, :width])
+        if beside is not None:
+            out[:, width:] = beside
+        return out
+    numbers, finisher = table.numpy(), RowFinisher(finish, out, beside)
 
     def work(start: int, stop: int) -> None:
         blocks = parallel.scratch("columns", stop - start, taps * width, source.dtype)

@@ -142,6 +142,14 @@ class SparseInverseConv3d(Conv):
         fine = self._fine(x)
         return x.replace(scatter_product(features, fine.children(), weight, len(fine), finish), fine)
 
+    def infer_beside(self, x: SparseTensor, skip: SparseTensor, relu: bool = False) -> SparseTensor:
+        """``infer`` with the features of ``skip`` (N, S), on the finer cells, as further columns: (N, out + S)."""
+        fine, features = self._fine(x), self._check(x).contiguous()
+        weight, bias = self._prepared(features.dtype)
+        with torch.no_grad():
+            finish = Finish(bias, None, relu)
+            return x.replace(scatter_product(features, fine.children(), weight, len(fine), finish, skip.features), fine)
+
     @staticmethod
     def _fine(x: SparseTensor) -> CoordinateSet:
         if x.coordinates.fine is None:

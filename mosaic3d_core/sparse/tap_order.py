@@ -74,15 +74,17 @@ def sort_by_taps(table: np.ndarray) -> TapOrder:
     rows = ((keys >> (16 + len(tap_of_bit)) << 16) + (keys & 0xFFFF)).astype(np.int32)
     masks = keys >> 16 & (1 << len(tap_of_bit)) - 1
     size = parallel.even_chunk(len(rows), _CHUNK_ROWS)
-    chunks: list[Chunk | None] = [None] * -(-len(rows) // size)
+    starts = np.arange(0, len(rows), size)
+    unions = np.bitwise_or.reduceat(masks, starts).tolist() if len(rows) else []
+    taps_of = {union: np.sort(tap_of_bit[union >> np.arange(len(tap_of_bit)) & 1 == 1]) for union in set(unions)}
+    chunks: list[Chunk | None] = [None] * len(starts)
 
-    def cut(start: int, stop: int) -> None:
-        union = np.bitwise_or.reduce(masks[start:stop])
-        taps = np.sort(tap_of_bit[union >> np.arange(len(tap_of_bit)) & 1 == 1])
-        chosen = np.sort(rows[start:stop])
-        part = np.empty((len(chosen), len(taps)), np.int32)
-        kernel_map_cpu.take_taps(table, chosen, taps, part)
-        chunks[start // size] = Chunk(chosen, taps, part)
+    def cut(first: int, last: int) -> None:
+        for i in range(first, last):
+            chosen, taps = np.sort(rows[i * size : (i + 1) * size]), taps_of[unions[i]]
+            part = np.empty((len(chosen), len(taps)), np.int32)
+            kernel_map_cpu.take_taps(table, chosen, taps, part)
+            chunks[i] = Chunk(chosen, taps, part)
 
-    parallel.for_each_chunk(len(rows), size, cut)
+    parallel.for_each_chunk(len(starts), 16, cut)
     return TapOrder([chunk for chunk in chunks if chunk is not None], size)

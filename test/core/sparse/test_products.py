@@ -7,6 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mosaic3d_core.sparse import SparseInverseConv3d, SparseTensor
+from mosaic3d_core.sparse.coordinates import CoordinateSet
 from mosaic3d_core.sparse.finish import Finish, RowFinisher
 from mosaic3d_core.sparse.matrix_product import multiply, pack
 
@@ -63,6 +65,22 @@ def test_finishing_in_one_pass_equals_adding_bias_and_residual_and_relu(seed, wi
             value = value + residual[row].to(exact) if with_residual else value
             wanted[row] = (value.relu() if relu else value).to(dtype)
     assert torch.equal(out, wanted)  # the same operations in the same order, rounded once
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+def test_an_upsampled_level_beside_its_skip_equals_the_concatenation(dtype, device):
+    generator = torch.Generator().manual_seed(4)
+    cells = torch.randint(-9, 9, (400, 4), generator=generator).int() * torch.tensor([0, 1, 1, 1]).int()
+    fine = CoordinateSet(torch.unique(cells, dim=0).to(device))
+    layer = SparseInverseConv3d(5, 7).to(device)
+    layer.bias = torch.nn.Parameter(torch.randn(7, generator=generator).to(device))
+    coarse = SparseTensor(torch.randn(len(fine.coarse()), 5, generator=generator).to(device, dtype), fine.coarse())
+    skip = SparseTensor(torch.randn(len(fine), 3, generator=generator).to(device, dtype), fine)
+    with torch.no_grad():
+        found = layer.infer_beside(coarse, skip, relu=True)
+        wanted = torch.cat([layer.infer(coarse, relu=True).features, skip.features], 1)
+    assert torch.equal(found.features, wanted)
+    assert found.coordinates is fine
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCE))
