@@ -47,6 +47,10 @@ def run(config: DictConfig) -> dict[str, Any]:
         if name not in config.datasets:
             raise Mosaic3DError(f"dataset {name} is unknown: datasets has {', '.join(config.datasets)}")
         spec = config.datasets[name]
+        if spec.classes is None:
+            raise Mosaic3DError(
+                f"the class list of {name} is not public: give it as datasets.{name}.classes=FILE, one class per line"
+            )
         split = None if spec.split is None else Path(spec.split)
         root = Path(config.data.root) / spec.folder
         files = None if spec.masks is None else InstanceFiles(Path(spec.masks), spec.instance, spec.no_instance)
