@@ -28,12 +28,15 @@ from mosaic3d_core.models.prompt_driven import PromptDrivenUNet
 from mosaic3d_core.models.published import PUBLISHED, download
 from mosaic3d_core.models.sniffing import check_state, sniff_config
 from mosaic3d_core.models.sparse_unet import SparseUNet
+from mosaic3d_core.models.text.base import base_name
+from mosaic3d_core.models.text.recap_clip import NAME as RECAP_CLIP
+from mosaic3d_core.models.text.recap_clip import holds_text_tower
 
 _FORMAT = "mosaic3d"
 _VERSION = "1"
 
 OFFICIAL_METADATA: dict[str, Any] = {
-    "text_encoder": "open_clip:hf-hub:UCSC-VLAA/ViT-L-16-HTxt-Recap-CLIP",
+    "text_encoder": RECAP_CLIP,
     "voxel_size_m": 0.02,
     "input_channels": ["color"],
     "logit_scale": 100.0,
@@ -47,8 +50,8 @@ class LoadedCheckpoint:
     Attributes:
         model: The net on the CPU in evaluation mode, float32; prompt-driven when ``config.conditions`` names any.
         config: Its architecture.
-        metadata: "text_encoder" (name), "voxel_size_m", "input_channels", "logit_scale", and what else was
-            saved.
+        metadata: "text_encoder" (name, with the path of a file that holds it), "voxel_size_m", "input_channels",
+            "logit_scale", and what else was saved.
     """
 
     model: SparseUNet | PromptDrivenUNet
@@ -71,6 +74,7 @@ def save_checkpoint(path: str | os.PathLike[str], model: SparseUNet | PromptDriv
 
     target = Path(path)
     values = _check_metadata(dict(metadata), model.config, str(target))
+    values["text_encoder"] = base_name(str(values["text_encoder"]))  # a path of this machine means nothing on another
     header = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -119,14 +123,18 @@ def load_checkpoint(path: str | os.PathLike[str]) -> LoadedCheckpoint:
         raise CheckpointError(f"cannot read checkpoint {file}: {error.strerror or error}") from error
     # safetensors: 8 bytes of length, then "{". The length may start with any byte, so the brace decides.
     header: dict[str, str] = {}
+    text_encoder = RECAP_CLIP
     if head[8:9] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
-        state = _read_torch(file)
+        state, has_text_tower = _read_torch(file)
+        if has_text_tower:
+            text_encoder = f"{RECAP_CLIP}:{file.resolve()}"
     else:
         state, header = _read_safetensors(file)
     if header.get("format") == _FORMAT:
         config, metadata = _parse_header(header, file)
     else:
         config, metadata = sniff_config(state, str(file)), dict(OFFICIAL_METADATA)
+        metadata["text_encoder"] = text_encoder
         metadata["logit_scale"] = _official_scale(state)
         state = {name: state[name] for name in state if name != "caption_loss.logit_scale"}
     with torch.device("meta"):
@@ -149,7 +157,8 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
-def _read_torch(file: Path) -> dict[str, Tensor]:
+def _read_torch(file: Path) -> tuple[dict[str, Tensor], bool]:
+    """Tensors of the net, and whether the file holds the text tower as well."""
     try:
         # memory-mapped: the text encoder that fills nine tenths of a published file is never read
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
@@ -167,7 +176,7 @@ def _read_torch(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"checkpoint {file} has no state_dict of tensors; is it a checkpoint of an encoder?")
     scale = {name: value for name, value in content.items() if name == "caption_loss.logit_scale"}
     prefixed = {name[4:]: value for name, value in content.items() if name.startswith("net.")}
-    return {**(prefixed or dict(content)), **scale}
+    return {**(prefixed or dict(content)), **scale}, holds_text_tower(content)
 
 
 def _official_scale(state: Mapping[str, Tensor]) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mosaic3d_core.models.text.base import TextEncoder
+from mosaic3d_core.models.text.base import TextEncoder, base_name
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class CachedTextEncoder:
         self._make = make
         self._dim = dim
         self._capacity = capacity
-        self._folder = None if cache_dir is None else Path(cache_dir).expanduser() / _digest(name)[:16]
+        self._folder = None if cache_dir is None else Path(cache_dir).expanduser() / _digest(base_name(name))[:16]
         self._memory: OrderedDict[str, np.ndarray] = OrderedDict()
         self._memory_lock = threading.Lock()
         self._encoder: TextEncoder | None = None

@@ -37,7 +37,7 @@ class MiniLMEncoder:
     dim = 384
 
     def __init__(self, model_dir: str | Path | None = None) -> None:
-        self._dir = Path(model_dir) if model_dir is not None else _installed_model()
+        self._dir = Path(model_dir) if model_dir is not None else installed_model()
         missing = [f for f in ("config.json", "model.safetensors", "tokenizer.json") if not (self._dir / f).is_file()]
         if missing:
             raise MissingDependencyError(
@@ -65,7 +65,12 @@ class MiniLMEncoder:
         return vectors
 
 
-def _installed_model() -> Path:
+def installed_model() -> Path:
+    """Folder of the installed package with the model and its tokenizer.
+
+    Raises:
+        MissingDependencyError: If the package is not installed.
+    """
     # find_spec instead of an import: the package's own code is not needed.
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:

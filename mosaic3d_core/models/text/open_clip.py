@@ -14,6 +14,9 @@ from mosaic3d_core.errors import CheckpointError, MissingDependencyError
 from mosaic3d_core.models.text.base import split_model_path
 
 _BATCH = 64
+_SCHEMES = ("hf-hub:", "local-dir:")
+#: OpenAI's own names of its models.
+_OPENAI = {"ViT-B/32": "ViT-B-32/openai", "ViT-B/16": "ViT-B-16/openai", "ViT-L/14@336px": "ViT-L-14-336/openai"}
 
 
 class OpenClipEncoder:
@@ -21,8 +24,8 @@ class OpenClipEncoder:
 
     Args:
         spec: "NAME" or "NAME:PATH". NAME is an open_clip architecture ("ViT-B-32"), one with a training tag
-            ("ViT-B-32/openai", downloaded by open_clip) or "hf-hub:OWNER/MODEL"; PATH is a local weights
-            file.
+            ("ViT-B-32/openai", downloaded by open_clip), one of OpenAI's names ("ViT-L/14@336px") or "hf-hub:OWNER/MODEL".
+            PATH is a local weights file, or for a model of the hub the folder that it was downloaded to.
 
     Raises:
         MissingDependencyError: If open_clip, torch and torchvision are not installed together.
@@ -34,9 +37,17 @@ class OpenClipEncoder:
         self.name = f"open_clip:{spec}"
         if path is not None and not Path(path).exists():
             raise CheckpointError(f"the open_clip weights {path} do not exist; give the path of a downloaded file")
+        model_name = _OPENAI.get(model_name, model_name)
+        if path is not None and model_name.startswith("hf-hub:"):
+            if not Path(path, "open_clip_config.json").is_file():
+                raise CheckpointError(
+                    f"{path} is not a folder with open_clip_config.json: fetch the model with "
+                    f"hf download {model_name.removeprefix('hf-hub:')} --local-dir FOLDER and give that folder"
+                )
+            model_name, path = f"local-dir:{path}", None
         open_clip = _import_open_clip()
-        architecture, _, tag = model_name.partition("/") if not model_name.startswith("hf-hub:") else (model_name, "", "")
-        if path is None and not tag and not model_name.startswith("hf-hub:"):
+        architecture, _, tag = model_name.partition("/") if not model_name.startswith(_SCHEMES) else (model_name, "", "")
+        if path is None and not tag and not model_name.startswith(_SCHEMES):
             raise CheckpointError(
                 f'"{self.name}" names no weights; write open_clip:{architecture}/TAG, such as /openai, '
                 f"or open_clip:{architecture}:PATH"
