@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +16,9 @@ from mosaic3d_core.errors import CheckpointError
 from mosaic3d_core.models.checkpoint import LoadedCheckpoint, load_checkpoint
 from mosaic3d_core.models.encoder_input import EncoderInput, build_encoder_input
 from mosaic3d_core.models.folded_head import FoldedHead
-from mosaic3d_core.models.precision import choose_device, choose_dtype
-from mosaic3d_core.models.sparse_unet import SparseUNet, fold_batchnorm
-from mosaic3d_core.sparse import SparseTensor
-from mosaic3d_core.sparse.backends import choose_backend
+from mosaic3d_core.models.precision import choose_device
+from mosaic3d_core.models.runner import build_runner, floor_and_wall
+from mosaic3d_core.models.sparse_unet import SparseUNet
 
 if TYPE_CHECKING:
     from mosaic3d_core.mapping import MapSnapshot
@@ -78,7 +76,7 @@ class SceneEncoder:
         device: "cpu", "cuda", "cuda:N" or "auto".
         dtype: Dtype of the computation, or None for the fast one of the device (see
             ``precision.choose_dtype``).
-        backend: Backend of the sparse layers.
+        backend: Backend of the sparse layers: "auto", "torch" or "spconv" (see ``runner.build_runner``).
         condition: For nets trained on several datasets, the one whose statistics to use; None for the first. ``condition``
             of the encoder says which it is.
 
@@ -102,22 +100,11 @@ class SceneEncoder:
         self.input_channels = tuple(str(name) for name in metadata["input_channels"])
         self.logit_scale = float(metadata["logit_scale"])
         self.device = choose_device(device)
-        self.dtype = choose_dtype(self.device, dtype)
-        self.backend = choose_backend(backend, self.device)
         model, self.condition = _plain(checkpoint, condition)
         self.head = head_of(model)
-        self._model = self._runner(model)
+        runner = build_runner(model, self.device, dtype, backend)
+        self.dtype, self.backend, self._run = runner.dtype, runner.backend, runner.run
         self._lock = threading.Lock()
-
-    def _runner(self, model: SparseUNet) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """The net on its backend: features (V, Cin) and cells (V, 4) to features (V, C)."""
-        if self.backend == "spconv":
-            from mosaic3d_core.models.spconv_unet import SpconvUNet
-
-            return SpconvUNet(model, self.dtype).to(self.device)
-        folded = fold_batchnorm(model).to(self.device)
-        folded.compute_dtype = self.dtype
-        return lambda features, indices: folded(SparseTensor(features, indices))
 
     @classmethod
     def from_checkpoint(
@@ -176,12 +163,8 @@ class SceneEncoder:
 
     def warm_up(self) -> None:
         """Run once on a made-up cloud, so that compilation does not fall on the first map."""
-        side = np.arange(-40, 40, dtype=np.int32)  # so large that what only large clouds use is compiled too
-        floor = np.stack(np.meshgrid(side, side, [0], indexing="ij"), -1).reshape(-1, 3)
-        wall = floor[:, [0, 2, 1]]
-        indices = np.unique(np.concatenate([floor, wall]), axis=0)
-        features = np.zeros((len(indices), self.config.in_channels), np.float32)
-        self._features(EncoderInput(indices, features, np.arange(len(indices)), 0.0))
+        cells = floor_and_wall(40)  # so large that what only large clouds use is compiled too
+        self.encode_cells(cells, np.zeros((len(cells), self.config.in_channels), np.float32))
 
     def encode_cells(self, indices: np.ndarray, features: np.ndarray) -> np.ndarray:
         """Encode cells of any lattice, for those who voxelise by themselves.
@@ -194,9 +177,7 @@ class SceneEncoder:
             Features before the head. Shape (V, C), float32.
         """
         with self._lock, torch.inference_mode():
-            return (
-                self._model(torch.from_numpy(features).to(self.device), torch.from_numpy(indices).to(self.device)).cpu().numpy()
-            )
+            return self._run(torch.from_numpy(features).to(self.device), torch.from_numpy(indices).to(self.device)).cpu().numpy()
 
     def _features(self, inputs: EncoderInput) -> np.ndarray:
         cells = np.zeros((len(inputs.indices), 4), np.int32)

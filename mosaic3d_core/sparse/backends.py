@@ -1,7 +1,7 @@
 """Backends of the sparse layers by name.
 
 "torch" runs everywhere and is the one that the layers use. "spconv" runs whole nets on the CUDA kernels of that library
-(``models/spconv_unet.py``); where it cannot run, asking for it is an error and not a silent change to another backend.
+(``models/spconv_unet.py``); where it cannot run, asking for it by name is an error and not a silent change to another backend.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def choose_backend(name: str, device: torch.device) -> str:
         device: Where the layers will run.
 
     Returns:
-        Name of the backend; "auto" takes "torch".
+        Name of the backend; "auto" takes "spconv" on CUDA where it is installed, else "torch".
 
     Raises:
         ValueError: If the name is unknown.
         MissingDependencyError: If the backend cannot run there; the message says what to install or to use.
     """
     if name == "auto":
-        return "torch"
+        return "spconv" if device.type == "cuda" and importlib.util.find_spec("spconv") is not None else "torch"
     if name not in _BACKENDS:
         raise ValueError(f'unknown backend "{name}"; choose auto, {", ".join(_BACKENDS)}')
     _BACKENDS[name](device)
