@@ -26,7 +26,14 @@ from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
-from mosaic3d_core.data.caption_dataset import CaptionCollate, CaptionDataset, VoxelSample, find_scenes, scene_snapshot
+from mosaic3d_core.data.caption_dataset import (
+    CaptionCollate,
+    CaptionDataset,
+    SampleRecipe,
+    VoxelSample,
+    find_scenes,
+    scene_snapshot,
+)
 from mosaic3d_core.data.synthetic.captions import plain_vocabulary
 from mosaic3d_core.data.synthetic.classes import CLASS_NAMES
 from mosaic3d_core.data.synthetic.record import record_room
@@ -95,16 +102,13 @@ def train(config: DictConfig) -> dict[str, float]:
     texts = TextTable(
         all_captions(folders, config.data.source) | set(vocabulary) | set(CLASS_NAMES), config.text_encoder, out / "captions.npz"
     )
-    dataset = CaptionDataset(
-        folders,
-        config.data.source,
+    recipe = SampleRecipe(
         config.model.voxel_size_m,
         channels,
-        training_transforms(),
-        config.data.captions_per_mask,
-        config.data.max_voxels,
-        config.seed,
+        captions_per_mask=config.data.captions_per_mask,
+        max_voxels=config.data.max_voxels,
     )
+    dataset = CaptionDataset(folders, [config.data.source], recipe, training_transforms(), seed=config.seed)
     loader = DataLoader(
         dataset,
         config.data.batch_size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mosaic3d_core.data.caption_filter import CaptionFilter
 from mosaic3d_core.data.scene_folder import CaptionedScene, read_scene_folder
 from mosaic3d_core.data.transforms import Transform
 from mosaic3d_core.mapping import MapSnapshot
 from mosaic3d_core.models.encoder_input import build_encoder_input
+from mosaic3d_core.models.official_input import official_batch
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,10 @@ class VoxelSample:
         features: (V, C) float32 input channels.
         voxel_of_point: (N,) int64.
         segment: (N,) int16 point labels, -1 none.
-        masks: Voxels of each sampled (mask, caption) pair.
+        masks: Voxels of each sampled (mask, caption) pair; per point of the mask in the published form, so that voxels repeat.
         captions: One caption per pair.
+        condition: Condition of a prompt-driven net.
+        name: Name of the scene.
     """
 
     indices: NDArray[np.int32]
@@ -37,6 +41,8 @@ class VoxelSample:
     segment: NDArray[np.int16]
     masks: list[NDArray[np.int64]]
     captions: list[str]
+    condition: str | None = None
+    name: str = ""
 
 
 def scene_snapshot(scene: CaptionedScene, voxel_size_m: float = 0.02) -> MapSnapshot:
@@ -60,33 +66,53 @@ def find_scenes(root: Path, source: str) -> list[Path]:
     return sorted(p.parent for p in root.glob("*/coord.npy") if (p.parent / f"captions.{source}.npz").exists())
 
 
+@dataclass(frozen=True)
+class SampleRecipe:
+    """How a scene becomes a sample.
+
+    Attributes:
+        voxel_size_m: Encoder grid.
+        channels: Encoder input channels.
+        published: Voxelise as the published code does (colour only, truncation towards zero), with every point of a mask counted;
+            otherwise on the anchored grid, with every voxel of a mask counted once.
+        captions_per_mask: Pairs drawn per mask.
+        max_masks: Most masks per scene, drawn at random; None for all.
+        max_voxels: Larger samples are cut to the voxels nearest to a random one; None for never.
+        caption_filter: Captions to keep; None for all.
+    """
+
+    voxel_size_m: float
+    channels: tuple[str, ...]
+    published: bool = False
+    captions_per_mask: int = 2
+    max_masks: int | None = None
+    max_voxels: int | None = 120_000
+    caption_filter: CaptionFilter | None = None
+
+
 class CaptionDataset(Dataset[VoxelSample]):
     """Scenes with random augmentation and random captions.
 
     Args:
         folders: Scene folders.
-        source: Caption source.
-        voxel_size_m: Encoder grid.
-        channels: Encoder input channels.
+        sources: Caption sources; of those that a scene has, one is drawn each time.
+        recipe: What becomes of a scene.
         transform: Augmentation, None for none.
-        captions_per_mask: Pairs drawn per mask.
-        max_voxels: Larger samples are cut to the voxels nearest to a random one.
+        condition: Condition of the samples.
         seed: Together with epoch and index it fixes every draw.
     """
 
     def __init__(
         self,
         folders: Sequence[Path],
-        source: str,
-        voxel_size_m: float,
-        channels: tuple[str, ...],
+        sources: Sequence[str],
+        recipe: SampleRecipe,
         transform: Transform | None,
-        captions_per_mask: int = 2,
-        max_voxels: int = 120_000,
+        condition: str | None = None,
         seed: int = 0,
     ) -> None:
-        self.folders, self.source, self.voxel_size_m, self.channels = list(folders), source, voxel_size_m, channels
-        self.transform, self.captions_per_mask, self.max_voxels, self.seed = transform, captions_per_mask, max_voxels, seed
+        self.folders, self.sources, self.recipe = list(folders), tuple(sources), recipe
+        self.transform, self.condition, self.seed = transform, condition, seed
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -94,27 +120,56 @@ class CaptionDataset(Dataset[VoxelSample]):
 
     def __getitem__(self, index: int) -> VoxelSample:
         rng = np.random.default_rng([self.seed, self.epoch, index])
-        scene = read_scene_folder(self.folders[index], self.source)
+        folder = self.folders[index]
+        scene = self._read(folder, rng)
         if self.transform is not None:
             scene = self.transform(scene, rng)
-        inputs = build_encoder_input(scene_snapshot(scene), self.voxel_size_m, self.channels)
-        indices, features, owner, segment = inputs.indices, inputs.features, inputs.voxel_of_point, scene.segment
-        masks = [np.unique(owner[m]) for m in scene.masks]
-        if len(indices) > self.max_voxels:
-            centre = indices[rng.integers(len(indices))]
-            distance = ((indices[:, :2] - centre[:2]).astype(np.int64) ** 2).sum(1)
-            keep = np.zeros(len(indices), bool)
-            keep[np.argpartition(distance, self.max_voxels)[: self.max_voxels]] = True
+        indices, features, owner = _voxelise(scene, self.recipe)
+        masks = [owner[m] if self.recipe.published else np.unique(owner[m]) for m in scene.masks]
+        if self.recipe.max_voxels is not None and len(indices) > self.recipe.max_voxels:
+            keep = _nearest(indices, indices[rng.integers(len(indices))], self.recipe.max_voxels)
             new = np.where(keep, np.cumsum(keep) - 1, -1)
             indices, features, owner = indices[keep], features[keep], new[owner]
             masks = [new[m][new[m] >= 0] for m in masks]
         pairs, texts = [], []
-        for mask, captions in zip(masks, scene.captions, strict=True):
-            if len(mask) and captions:
-                for k in rng.choice(len(captions), min(self.captions_per_mask, len(captions)), replace=False):
-                    pairs.append(mask)
-                    texts.append(captions[int(k)])
-        return VoxelSample(indices, features, owner, segment, pairs, texts)
+        for k in self._chosen(masks, rng):
+            captions = scene.captions[k]
+            for c in rng.choice(len(captions), min(self.recipe.captions_per_mask, len(captions)), replace=False):
+                pairs.append(masks[k])
+                texts.append(captions[int(c)])
+        return VoxelSample(indices, features, owner, scene.segment, pairs, texts, self.condition, folder.name)
+
+    def _read(self, folder: Path, rng: np.random.Generator) -> CaptionedScene:
+        there = [source for source in self.sources if (folder / f"captions.{source}.npz").exists()] or list(self.sources)
+        scene = read_scene_folder(folder, there[0] if len(there) == 1 else there[int(rng.integers(len(there)))])
+        fit = self.recipe.caption_filter
+        captions = [tuple(c for c in group if fit is None or fit.keeps(c)) for group in scene.captions]
+        kept = [k for k, group in enumerate(captions) if group]
+        return replace(scene, masks=[scene.masks[k] for k in kept], captions=[captions[k] for k in kept])
+
+    def _chosen(self, masks: list[NDArray[np.int64]], rng: np.random.Generator) -> NDArray[np.int64]:
+        there = np.array([k for k, mask in enumerate(masks) if len(mask)], np.int64)
+        if self.recipe.max_masks is None or len(there) <= self.recipe.max_masks:
+            return there
+        return np.sort(rng.choice(there, self.recipe.max_masks, replace=False))
+
+
+def _voxelise(scene: CaptionedScene, recipe: SampleRecipe) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
+    """Cells (V, 3), features (V, C) and the cell of every point (N,)."""
+    if not recipe.published:
+        inputs = build_encoder_input(scene_snapshot(scene), recipe.voxel_size_m, recipe.channels)
+        return inputs.indices, inputs.features, inputs.voxel_of_point
+    if recipe.channels != ("color",):
+        raise ValueError(f"the published voxelisation feeds colour only, got channels {', '.join(recipe.channels)}")
+    batch = official_batch([scene.coord], [scene.color], recipe.voxel_size_m)
+    return batch.indices[:, 1:], batch.features, batch.voxel_of_point
+
+
+def _nearest(indices: NDArray[np.int32], centre: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
+    distance = ((indices[:, :2] - centre[:2]).astype(np.int64) ** 2).sum(1)
+    keep = np.zeros(len(indices), bool)
+    keep[np.argpartition(distance, count)[:count]] = True
+    return keep
 
 
 @dataclass
@@ -128,6 +183,8 @@ class CaptionBatch:
         mask: (I,) int64 mask of each incidence.
         target: (M,) int64 row of `texts` that belongs to each mask.
         texts: Unique captions, then the negatives.
+        conditions: Condition of each sample; empty where they have none.
+        names: Name of each scene.
     """
 
     indices: Tensor
@@ -136,11 +193,13 @@ class CaptionBatch:
     mask: Tensor
     target: Tensor
     texts: list[str]
+    conditions: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
     def to(self, device: torch.device | str) -> CaptionBatch:
         """The batch with its tensors on `device`."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "texts"}
-        return CaptionBatch(**moved, texts=self.texts)
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 class CaptionCollate:
@@ -183,4 +242,6 @@ class CaptionCollate:
             torch.from_numpy(np.concatenate([empty, *mask])),
             torch.tensor(target, dtype=torch.int64),
             list(texts),
+            [s.condition for s in samples if s.condition is not None],
+            [s.name for s in samples],
         )

@@ -1,4 +1,4 @@
-"""Lists of index arrays stored as one packed array and its lengths."""
+"""Lists of index arrays, and lists of such lists, stored as one packed array and its lengths."""
 
 from __future__ import annotations
 
@@ -27,3 +27,24 @@ def unpack_ragged(packed: NDArray[np.int64], lengths: NDArray[np.int64]) -> list
         raise ValueError(f"ragged lengths add up to {int(np.sum(lengths))} but {len(packed)} values are packed")
     ends = np.cumsum(lengths)
     return [packed[e - n : e] for e, n in zip(ends, lengths, strict=True)]
+
+
+def pack_nested(
+    groups: Sequence[Sequence[NDArray[np.int64]]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """(packed values, rows per group, values per row) of a list of lists of 1-D arrays, such as masks per frame."""
+    packed, inner = pack_ragged([row for group in groups for row in group])
+    return packed, np.array([len(group) for group in groups], np.int64), inner
+
+
+def unpack_nested(
+    packed: NDArray[np.int64], outer_lengths: NDArray[np.int64], inner_lengths: NDArray[np.int64]
+) -> list[list[NDArray[np.int64]]]:
+    """The reverse of `pack_nested`.
+
+    Raises:
+        ValueError: If a length is negative, or lengths do not add up.
+    """
+    rows = unpack_ragged(packed, inner_lengths)
+    groups = unpack_ragged(np.arange(len(rows)), outer_lengths)
+    return [[rows[i] for i in group] for group in groups]

@@ -1,28 +1,18 @@
 """A labelled, captioned point cloud on disk, one folder per scene.
 
 Files: `coord.npy` (N, 3) float32 metres, `color.npy` (N, 3) uint8, `normal.npy` (N, 3) float16 (optional), `segment.npy` (N,)
-int16 class ids (-1 none), `instance.npy` (N,) int32 (0 none), and per caption source `captions.<source>.npz` (`packed`
-strings, `lengths` captions per mask) with `point_indices.<source>.npz` (`packed` point indices, `lengths` points per mask):
-the flat, gathered form of the Mosaic3D layout, one mask with several captions.
+int16 class ids (-1 none), `instance.npy` (N,) int32 (0 none), and masks with captions per source (see `caption_files`).
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic3d_core.data.ragged import pack_ragged, unpack_ragged
-from mosaic3d_core.errors import Mosaic3DError
-
-
-class SceneFolderError(Mosaic3DError):
-    """A scene folder that cannot be read: which file, what was expected."""
+from mosaic3d_core.data.caption_files import SceneFolderError, read_captions, write_atomically, write_captions
 
 
 @dataclass(frozen=True)
@@ -50,28 +40,10 @@ class CaptionedScene:
     captions: list[tuple[str, ...]]
 
 
-def _atomic(path: Path, write: Callable[[Path], None]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
-    os.close(handle)
-    try:
-        write(Path(name))
-        os.chmod(name, 0o644)  # mkstemp makes files private
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def write_scene_folder(folder: Path, scene: CaptionedScene, source: str) -> None:
     """Write a scene; `coord.npy` is written last, so a folder with it is complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    packed, lengths = pack_ragged(scene.masks)
-    texts = np.array([c for group in scene.captions for c in group], dtype=np.str_)
-    counts = np.array([len(group) for group in scene.captions], np.int64)
-    _atomic(
-        folder / f"point_indices.{source}.npz", lambda p: np.savez_compressed(p, packed=packed.astype(np.int32), lengths=lengths)
-    )
-    _atomic(folder / f"captions.{source}.npz", lambda p: np.savez_compressed(p, packed=texts, lengths=counts))
+    write_captions(folder, source, scene.masks, scene.captions)
     arrays: dict[str, NDArray] = {
         "color": scene.color.astype(np.uint8),
         "normal": scene.normal.astype(np.float16),
@@ -80,13 +52,13 @@ def write_scene_folder(folder: Path, scene: CaptionedScene, source: str) -> None
         "coord": scene.coord.astype(np.float32),
     }
     for key, value in arrays.items():
-        _atomic(folder / f"{key}.npy", lambda p, value=value: np.save(p, value, allow_pickle=False))  # type: ignore[misc]
+        write_atomically(folder / f"{key}.npy", lambda p, value=value: np.save(p, value, allow_pickle=False))  # type: ignore[misc]
 
 
 def _array(folder: Path, name: str, columns: int | None, count: int | None) -> NDArray:
     path = folder / name
     try:
-        value = np.load(path, allow_pickle=False)
+        value = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise SceneFolderError(
             f"{path} is missing: a scene folder needs coord, color, segment and instance .npy files"
@@ -155,22 +127,10 @@ def read_instances(folder: Path, segment: str, instance: str) -> LabelledInstanc
     return LabelledInstances(of_class, _array(folder, instance, None, len(of_class)).astype(np.int64))
 
 
-def _npz(path: Path) -> dict[str, NDArray]:
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            found = {key: data[key] for key in data.files}
-    except FileNotFoundError as error:
-        raise SceneFolderError(f"{path} is missing: check the caption source name") from error
-    except Exception as error:  # zipfile and numpy raise many kinds for a damaged archive
-        raise SceneFolderError(f"{path} is damaged or not an .npz archive ({error}): write it again") from error
-    for key in ("packed", "lengths"):
-        if key not in found:
-            raise SceneFolderError(f"{path} has no array '{key}', only {sorted(found)}")
-    return found
-
-
 def read_scene_folder(folder: Path, source: str) -> CaptionedScene:
     """Read a scene written by `write_scene_folder`.
+
+    Arrays are memory-mapped until they are used.
 
     Raises:
         SceneFolderError: Naming the file, what it holds and what was expected.
@@ -178,19 +138,7 @@ def read_scene_folder(folder: Path, source: str) -> CaptionedScene:
     coord = _array(folder, "coord.npy", 3, None)
     n = len(coord)
     normal = _array(folder, "normal.npy", 3, n) if (folder / "normal.npy").exists() else np.zeros((n, 3), np.float32)
-    indices, captions = _npz(folder / f"point_indices.{source}.npz"), _npz(folder / f"captions.{source}.npz")
-    if len(indices["lengths"]) != len(captions["lengths"]):
-        raise SceneFolderError(
-            f"{folder}: {len(indices['lengths'])} masks in point_indices.{source}.npz "
-            f"but {len(captions['lengths'])} caption groups"
-        )
-    if len(indices["packed"]) and not (int(indices["packed"].min()) >= 0 and int(indices["packed"].max()) < n):
-        raise SceneFolderError(f"{folder}: point_indices.{source}.npz points outside the {n} points of coord.npy")
-    try:
-        masks = unpack_ragged(indices["packed"].astype(np.int64), indices["lengths"])
-        groups = unpack_ragged(captions["packed"], captions["lengths"])
-    except ValueError as error:
-        raise SceneFolderError(f"{folder}: source '{source}': {error}") from error
+    pairs = read_captions(folder, source, n)
     return CaptionedScene(
         folder.name,
         coord.astype(np.float32),
@@ -198,6 +146,6 @@ def read_scene_folder(folder: Path, source: str) -> CaptionedScene:
         normal.astype(np.float32),
         _array(folder, "segment.npy", None, n).astype(np.int16),
         _array(folder, "instance.npy", None, n).astype(np.int32),
-        masks,
-        [tuple(str(t) for t in group) for group in groups],
+        pairs.masks,
+        pairs.captions,
     )

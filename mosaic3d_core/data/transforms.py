@@ -44,6 +44,14 @@ def select_points(scene: CaptionedScene, keep: NDArray[np.bool_]) -> CaptionedSc
     )
 
 
+def reorder_points(scene: CaptionedScene, order: NDArray[np.int64]) -> CaptionedScene:
+    """The scene with point `order[i]` in place i; masks follow."""
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    arrays = {name: getattr(scene, name)[order] for name in ("coord", "color", "normal", "segment", "instance")}
+    return replace(scene, **arrays, masks=[place[mask] for mask in scene.masks])
+
+
 def _squared_length(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N,) squared lengths of rows; NumPy's sum over a short last axis takes several times as long."""
     return np.einsum("ij,ij->i", rows, rows)

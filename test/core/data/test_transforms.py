@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mosaic3d_core.data.caption_dataset import CaptionCollate, CaptionDataset, find_scenes
+from mosaic3d_core.data.caption_dataset import CaptionCollate, CaptionDataset, SampleRecipe, find_scenes
 from mosaic3d_core.data.scene_folder import CaptionedScene, write_scene_folder
 from mosaic3d_core.data.transforms import (
     PartialView,
@@ -127,7 +127,7 @@ def test_a_dataset_batch_lines_up_voxels_masks_and_texts(tmp_path):
     (tmp_path / "unfinished").mkdir()
     folders = find_scenes(tmp_path, "rooms")
     assert len(folders) == 3
-    data = CaptionDataset(folders, "rooms", 0.04, CHANNELS, None, captions_per_mask=2, max_voxels=4000)
+    data = CaptionDataset(folders, ["rooms"], SampleRecipe(0.04, CHANNELS, max_voxels=4000), None)
     samples = [data[i] for i in range(3)]
     batch = CaptionCollate(["floor", "sky"], balance=None)(samples)
     assert batch.indices.shape == (sum(len(s.indices) for s in samples), 4)
@@ -141,7 +141,7 @@ def test_a_dataset_batch_lines_up_voxels_masks_and_texts(tmp_path):
 
 def test_the_balanced_draw_is_bounded_by_the_square_root_of_a_mask(tmp_path):
     write_scene_folder(tmp_path / "room", room(), "rooms")
-    sample = CaptionDataset([tmp_path / "room"], "rooms", 0.04, CHANNELS, None, 1)[0]
+    sample = CaptionDataset([tmp_path / "room"], ["rooms"], SampleRecipe(0.04, CHANNELS, captions_per_mask=1), None)[0]
     batch = CaptionCollate(balance=4.0)([sample])
     for k, voxels in enumerate(sample.masks):
         count = int((batch.mask == k).sum())
@@ -150,7 +150,7 @@ def test_the_balanced_draw_is_bounded_by_the_square_root_of_a_mask(tmp_path):
 
 def test_epochs_augment_differently_and_repeat_exactly(tmp_path):
     write_scene_folder(tmp_path / "room", room(), "rooms")
-    data = CaptionDataset([tmp_path / "room"], "rooms", 0.04, CHANNELS, training_transforms(), seed=3)
+    data = CaptionDataset([tmp_path / "room"], ["rooms"], SampleRecipe(0.04, CHANNELS), training_transforms(), seed=3)
     first = data[0]
     data.epoch = 1
     second = data[0]
