@@ -29,6 +29,7 @@ from mosaic3d_core.metrics.instance_ap import InstanceScores
 from mosaic3d_core.models import load_checkpoint
 from mosaic3d_core.models.scene_encoder import DEFAULT_CHECKPOINT, SceneEncoder
 from mosaic3d_core.models.text import check_text_encoder, get_text_encoder
+from mosaic3d_core.models.text.base import base_name
 from mosaic3d_core.visualization.confusion import picture_of_confusion
 from mosaic3d_core.visualization.pictures import save_picture
 from training.evaluation import EvaluationSet, InstanceFiles, SceneLabeller, collect, evaluate
@@ -56,7 +57,9 @@ def run(config: DictConfig) -> dict[str, Any]:
         files = None if spec.masks is None else InstanceFiles(Path(spec.masks), spec.instance, spec.no_instance)
         data = EvaluationSet.open(name, root, split, spec.classes, spec.segment, spec.condition, config.limit, files)
         encoder = SceneEncoder(loaded, config.device, config.dtype, condition=data.condition)
-        text = get_text_encoder(config.text_encoder or encoder.text_encoder_name, cache_dir=config.text_cache)
+        own = encoder.text_encoder_name  # where it names a file that holds the encoder, that is the same encoder
+        wanted = own if config.text_encoder in (None, base_name(own)) else config.text_encoder
+        text = get_text_encoder(wanted, cache_dir=config.text_cache)
         check_text_encoder(encoder, text)
         labeller = SceneLabeller(encoder, text, data.classes, config.prompt, config.voxelization, files is not None)
         stat = os.stat(source) if os.path.exists(source) else None

@@ -2,6 +2,7 @@
 
 python training/prepare_data.py synthetic --rooms 1100 --out data/rooms
 python training/train.py data.root=data/rooms
+python training/train.py experiment=train_spunet_multidata_ppt data=sc+ar trainer=ddp trainer.devices=8 logger=wandb
 """
 
 from __future__ import annotations
@@ -19,165 +20,200 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python train
 
 import hydra
 import lightning
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
-from torch.utils.data import DataLoader
 
-from mosaic3d_core.data.caption_dataset import (
-    CaptionCollate,
-    CaptionDataset,
-    SampleRecipe,
-    VoxelSample,
-    find_scenes,
-    scene_snapshot,
-)
-from mosaic3d_core.data.synthetic.captions import plain_vocabulary
 from mosaic3d_core.data.synthetic.classes import CLASS_NAMES
-from mosaic3d_core.data.synthetic.record import record_room
-from mosaic3d_core.data.transforms import training_transforms
-from mosaic3d_core.models.building import build_sparse_unet
+from mosaic3d_core.errors import Mosaic3DError
+from mosaic3d_core.models.building import build_prompt_driven, build_sparse_unet
 from mosaic3d_core.models.checkpoint import save_checkpoint
-from mosaic3d_core.models.encoder_input import build_encoder_input, channel_count
-from mosaic3d_core.models.precision import choose_device, choose_dtype
+from mosaic3d_core.models.encoder_input import channel_count
+from mosaic3d_core.models.precision import choose_dtype
+from mosaic3d_core.models.prompt_driven import PromptDrivenUNet
+from mosaic3d_core.models.sparse_unet import SparseUNet
+from mosaic3d_core.models.text import get_text_encoder
 from training.alignment import CaptionAlignment
-from training.text_table import TextTable
+from training.data import TrainingData, all_captions, build_datasets
+from training.losses import build_loss
+from training.outputs import build_logger, write_summary
+from training.text_table import OnlineTexts, TextTable
+from training.validation import Validation, validation_sets
+
+#: More distinct captions than this are encoded as they come.
+_LARGEST_TABLE = 200_000
+_DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
-def validation_samples(rooms: int, voxel_size_m: float, channels: tuple[str, ...]) -> list[VoxelSample]:
-    """Rooms of the "val" split on the encoder's grid, without augmentation."""
-    out = []
-    for seed in range(rooms):
-        scene = record_room(seed, "val", captions_per_mask=1)
-        inputs = build_encoder_input(scene_snapshot(scene), voxel_size_m, channels)
-        out.append(VoxelSample(inputs.indices, inputs.features, inputs.voxel_of_point, scene.segment, [], []))
-    return out
+def build_model(config: DictConfig) -> SparseUNet | PromptDrivenUNet:
+    """The net of a configuration, in the dtype of its trainer.
+
+    Raises:
+        Mosaic3DError: If the precision is unknown.
+        ValueError: If the variant or a field is unknown.
+    """
+    precision = config.trainer.precision
+    if precision != "auto" and precision not in _DTYPES:
+        raise Mosaic3DError(f"trainer.precision {precision} is unknown: choose auto, {', '.join(_DTYPES)}")
+    device = torch.device("cpu" if config.trainer.accelerator == "cpu" else "cuda")
+    dtype = choose_dtype(device) if precision == "auto" else _DTYPES[precision]
+    overrides: dict[str, Any] = OmegaConf.to_container(config.model.overrides, resolve=True)  # type: ignore[assignment]
+    overrides = {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items()}
+    overrides["in_channels"] = channel_count(tuple(config.model.channels))
+    if config.model.out_channels is not None:
+        overrides["out_channels"] = config.model.out_channels
+    if str(config.model.variant).endswith("+ppt"):
+        return build_prompt_driven(config.model.variant, tuple(config.data.conditions), dtype, **overrides)
+    return build_sparse_unet(config.model.variant, dtype, **overrides)
 
 
-def all_captions(folders: list[Path], source: str) -> set[str]:
-    """Every caption of the scenes."""
-    texts: set[str] = set()
-    for folder in folders:
-        with np.load(folder / f"captions.{source}.npz", allow_pickle=False) as data:
-            texts.update(str(t) for t in data["packed"])
-    return texts
+class _Outputs(lightning.Callback):
+    """Exports the net after every validation, so that a stopped run leaves a usable one; the best one stays beside it."""
+
+    def __init__(self, out: Path, metadata: dict[str, Any]) -> None:
+        self.out, self.metadata, self.best = out, metadata, float("-inf")
+
+    def export(self, trainer: lightning.Trainer, module: CaptionAlignment) -> None:
+        """Write `model.safetensors`, and `best.safetensors` where foreground mIoU is the best so far."""
+        if not trainer.is_global_zero:
+            return
+        values = dict(self.metadata, logit_scale=float(module.loss.logit_scale.detach()), steps=int(trainer.global_step))
+        save_checkpoint(self.out / "model.safetensors", module.model, values)
+        score = float(trainer.callback_metrics.get("val/f_miou", torch.tensor(0.0)))
+        if score > self.best:
+            self.best = score
+            save_checkpoint(self.out / "best.safetensors", module.model, dict(values, f_miou=score))
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Export."""
+        assert isinstance(pl_module, CaptionAlignment)
+        self.export(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score, for a run that is resumed."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.best = float(state_dict["best"])
 
 
-class Reshuffle(lightning.Callback):
-    """Gives every epoch its own augmentation."""
-
-    def __init__(self, dataset: CaptionDataset) -> None:
-        self.dataset = dataset
+class _GoOn(lightning.Callback):
+    """After a stop in the middle of an epoch, leaves out the batches that were done."""
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Advance the epoch before the workers start."""
-        self.dataset.epoch = trainer.current_epoch
-
-
-def _seed_worker(worker: int, threads: int = 1) -> None:
-    torch.set_num_threads(threads)
+        """Tell the sampler."""
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if data.sampler is not None:
+            data.sampler.skip = done
 
 
 def train(config: DictConfig) -> dict[str, float]:
     """Train, export `model.safetensors` and return the last validation scores.
 
     Raises:
-        SystemExit: With one line when there are no scenes.
+        Mosaic3DError: If the configuration names something unknown or missing, or the loss is not a number.
     """
-    lightning.seed_everything(config.seed, workers=True)
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
     torch.set_num_threads(config.threads)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    channels = tuple(config.model.channels)
-    folders = find_scenes(Path(config.data.root), config.data.source)
-    if not folders:
-        raise SystemExit(
-            f"error: no scenes with captions '{config.data.source}' in {config.data.root}: run training/prepare_data.py first"
-        )
-    dtype = choose_dtype(choose_device("cpu"), None if config.model.compute_dtype == "auto" else config.model.compute_dtype)
-    model = build_sparse_unet(config.model.variant, compute_dtype=dtype, in_channels=channel_count(channels))
-    vocabulary = [text for text, _ in plain_vocabulary()]
-    texts = TextTable(
-        all_captions(folders, config.data.source) | set(vocabulary) | set(CLASS_NAMES), config.text_encoder, out / "captions.npz"
-    )
-    recipe = SampleRecipe(
-        config.model.voxel_size_m,
-        channels,
-        captions_per_mask=config.data.captions_per_mask,
-        max_voxels=config.data.max_voxels,
-    )
-    dataset = CaptionDataset(folders, [config.data.source], recipe, training_transforms(), seed=config.seed)
-    loader = DataLoader(
-        dataset,
-        config.data.batch_size,
-        shuffle=True,
-        drop_last=len(dataset) >= config.data.batch_size,
-        num_workers=config.data.workers,
-        collate_fn=CaptionCollate(vocabulary, config.data.balance, config.seed),
-        worker_init_fn=_seed_worker,
-        prefetch_factor=3 if config.data.workers else None,
-    )
-    val = DataLoader(validation_samples(config.data.val_rooms, config.model.voxel_size_m, channels), 1, collate_fn=list)  # type: ignore[arg-type]
-    seconds = None if config.max_minutes is None else 60.0 * config.max_minutes
-    optim: dict[str, Any] = OmegaConf.to_container(config.optim)  # type: ignore[assignment]
-    module = CaptionAlignment(model, texts, optim, config.max_steps, seconds, config.logit_scale, config.learn_scale)
+    mix = build_datasets(config.data, config.model, config.voxelization, config.seed)
+    model = build_model(config)
+    if isinstance(model, PromptDrivenUNet) and any(one.condition not in model.config.conditions for one in mix.datasets):
+        raise Mosaic3DError(f"every dataset needs a condition of data.conditions ({', '.join(model.config.conditions)})")
+    encoder = get_text_encoder(config.text_encoder, cache_dir=config.text_cache)
     metadata = {
         "text_encoder": config.text_encoder,
         "voxel_size_m": float(config.model.voxel_size_m),
-        "input_channels": list(channels),
-        "recipe": {"loss": "caption contrastive", "data": f"{len(folders)} synthetic rooms", "seed": int(config.seed)},
+        "input_channels": list(config.model.channels),
+        "recipe": {"loss": str(config.loss.kind), "data": _describe(mix, config), "seed": int(config.seed)},
     }
-    export = partial(_export, module=module, metadata=metadata, path=out / "model.safetensors")
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_steps=config.max_steps,
-        logger=CSVLogger(out, name="log", version=""),
-        gradient_clip_val=config.optim.clip_norm,
-        callbacks=[
-            ModelCheckpoint(out, filename="last", every_n_train_steps=200, save_weights_only=False, enable_version_counter=False),
-            Reshuffle(dataset),
-            RichProgressBar(refresh_rate=20),
-            _Exporter(export),
-        ],
-        val_check_interval=config.val_every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        log_every_n_steps=20,
-        enable_model_summary=False,
-    )
+    validation = Validation(validation_sets(config), encoder, config.prompt, config.voxelization, metadata)
+    data = TrainingData(mix, config.data, config.seed, validation.items)
+    captions = all_captions(mix.datasets) | set(data.negatives)
+    if len(captions) <= _LARGEST_TABLE:
+        texts: Any = TextTable(captions | set(CLASS_NAMES), config.text_encoder, out / "captions.npz", config.text_cache)
+    else:
+        texts = OnlineTexts(encoder)
+    seconds = None if config.max_minutes is None else 60.0 * config.max_minutes
+    optim: dict[str, Any] = OmegaConf.to_container(config.optim)  # type: ignore[assignment]
+    loss = build_loss(OmegaConf.to_container(config.loss))  # type: ignore[arg-type]
+    module = CaptionAlignment(model, loss, texts, optim, validation, seconds)
+    outputs = _Outputs(out, metadata)
+    trainer = _build_trainer(config, out, [outputs, _GoOn()])
     resume = out / "last.ckpt" if config.resume and (out / "last.ckpt").exists() else None
-    trainer.fit(module, loader, val, ckpt_path=resume, weights_only=None if resume is None else True)
-    scores = trainer.validate(module, val, verbose=False)[0]
-    export(step=trainer.global_step)
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=None if resume is None else True)
+    scores = trainer.validate(module, datamodule=data, verbose=False)[0]
     result = {key: float(value) for key, value in scores.items()} | {"steps": float(trainer.global_step)}
-    (out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    if trainer.is_global_zero:
+        write_summary(out, result)
+        print(json.dumps(result))
     return result
 
 
-def _export(module: CaptionAlignment, metadata: dict[str, Any], path: Path, step: int) -> None:
-    values = dict(metadata, logit_scale=float(module.logit_scale.detach()), steps=int(step))
-    save_checkpoint(path, module.model, values)
+def _build_trainer(config: DictConfig, out: Path, callbacks: list[lightning.Callback]) -> lightning.Trainer:
+    spec = config.trainer
+    by_steps = spec.val_every_steps is not None
+    saved = partial(ModelCheckpoint, out, enable_version_counter=False)
+    try:
+        return lightning.Trainer(
+            accelerator=spec.accelerator,
+            devices=spec.devices,
+            num_nodes=spec.num_nodes,
+            strategy=spec.strategy,
+            precision="16-mixed" if spec.precision == "16-mixed" else "32-true",
+            max_epochs=spec.max_epochs,
+            max_steps=spec.max_steps,
+            accumulate_grad_batches=spec.accumulate_grad_batches,
+            logger=build_logger(config.logger, out),
+            gradient_clip_val=config.optim.clip_norm,
+            callbacks=[
+                saved(filename="last", every_n_train_steps=config.save_every),
+                saved(filename="best", monitor="val/f_miou", mode="max"),
+                RichProgressBar(refresh_rate=20),
+                *callbacks,
+            ],
+            val_check_interval=spec.val_every_steps * spec.accumulate_grad_batches if by_steps else 1.0,
+            check_val_every_n_epoch=None if by_steps else spec.check_val_every_n_epoch,
+            num_sanity_val_steps=0,
+            log_every_n_steps=20,
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # the sampler shares the batches out by itself
+        )
+    except (lightning.fabric.utilities.exceptions.MisconfigurationException, ValueError) as error:
+        raise Mosaic3DError(f"the trainer cannot be set up so: {error}") from error
 
 
-class _Exporter(lightning.Callback):
-    """Exports the model after every validation, so that a stopped run leaves a usable one."""
-
-    def __init__(self, export: partial[None]) -> None:
-        self.export = export
-
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write `model.safetensors`."""
-        self.export(step=trainer.global_step)
+def _describe(mix: Any, config: DictConfig) -> str:
+    return ", ".join(f"{name} ({size} scenes)" for name, size in zip(config.data.datasets, mix.sizes, strict=True))
 
 
 @hydra.main(version_base="1.3", config_path="../config/training", config_name="train")
 def main(config: DictConfig) -> None:
-    """Command line."""
-    train(config)
+    """Command line; exit code 2 and one line for bad input, 130 after Ctrl-C (resume=true goes on)."""
+    try:
+        train(config)
+    except (Mosaic3DError, ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command with resume=true goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def _accept_published_form(arguments: list[str]) -> list[str]:
+    """The README of Mosaic3D prints `trainer.ddp` where Hydra wants `trainer=ddp`."""
+    out = []
+    for one in arguments:
+        if one.startswith("trainer.") and "=" not in one:
+            print(f"hint: {one} is taken for {one.replace('.', '=', 1)}", file=sys.stderr)
+            one = one.replace(".", "=", 1)
+        out.append(one)
+    return out
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = _accept_published_form(sys.argv[1:])
     main()

@@ -33,6 +33,7 @@ class VoxelSample:
         captions: One caption per pair.
         condition: Condition of a prompt-driven net.
         name: Name of the scene.
+        draw: What its random draws came from: seed, epoch, index.
     """
 
     indices: NDArray[np.int32]
@@ -43,6 +44,7 @@ class VoxelSample:
     captions: list[str]
     condition: str | None = None
     name: str = ""
+    draw: tuple[int, int, int] = (0, 0, 0)
 
 
 def scene_snapshot(scene: CaptionedScene, voxel_size_m: float = 0.02) -> MapSnapshot:
@@ -113,13 +115,16 @@ class CaptionDataset(Dataset[VoxelSample]):
     ) -> None:
         self.folders, self.sources, self.recipe = list(folders), tuple(sources), recipe
         self.transform, self.condition, self.seed = transform, condition, seed
-        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.folders)
 
     def __getitem__(self, index: int) -> VoxelSample:
-        rng = np.random.default_rng([self.seed, self.epoch, index])
+        return self.sample(index)
+
+    def sample(self, index: int, epoch: int = 0) -> VoxelSample:
+        """A scene with the draws of an epoch."""
+        rng = np.random.default_rng([self.seed, epoch, index])
         folder = self.folders[index]
         scene = self._read(folder, rng)
         if self.transform is not None:
@@ -137,7 +142,8 @@ class CaptionDataset(Dataset[VoxelSample]):
             for c in rng.choice(len(captions), min(self.recipe.captions_per_mask, len(captions)), replace=False):
                 pairs.append(masks[k])
                 texts.append(captions[int(c)])
-        return VoxelSample(indices, features, owner, scene.segment, pairs, texts, self.condition, folder.name)
+        draw = self.seed, epoch, index
+        return VoxelSample(indices, features, owner, scene.segment, pairs, texts, self.condition, folder.name, draw)
 
     def _read(self, folder: Path, rng: np.random.Generator) -> CaptionedScene:
         there = [source for source in self.sources if (folder / f"captions.{source}.npz").exists()] or list(self.sources)
@@ -208,12 +214,11 @@ class CaptionCollate:
     Args:
         negatives: Texts that are always among the candidates, so that a point is told apart from classes the batch lacks.
         balance: Each mask contributes `balance * sqrt(size)` random voxels, which keeps walls from drowning cups; None uses all.
-        seed: Seed of that draw.
+            That draw follows from the first sample's.
     """
 
-    def __init__(self, negatives: Sequence[str] = (), balance: float | None = 4.0, seed: int = 0) -> None:
+    def __init__(self, negatives: Sequence[str] = (), balance: float | None = 4.0) -> None:
         self.negatives, self.balance = list(negatives), balance
-        self._rng = np.random.default_rng(seed)
 
     def __call__(self, samples: list[VoxelSample]) -> CaptionBatch:
         """Stack the samples."""
@@ -221,13 +226,14 @@ class CaptionCollate:
         target: list[int] = []
         indices, features, point, mask = [], [], [], []
         start = 0
+        rng = np.random.default_rng([*samples[0].draw, 1])
         for b, s in enumerate(samples):
             indices.append(np.concatenate([np.full((len(s.indices), 1), b, np.int32), s.indices], 1))
             features.append(s.features)
             for voxels, caption in zip(s.masks, s.captions, strict=True):
                 if self.balance is not None:
                     count = min(len(voxels), int(np.ceil(self.balance * np.sqrt(len(voxels)))))
-                    voxels = self._rng.choice(voxels, count, replace=False)
+                    voxels = rng.choice(voxels, count, replace=False)
                 point.append(voxels + start)
                 mask.append(np.full(len(voxels), len(target), np.int64))
                 target.append(texts.setdefault(caption, len(texts)))

@@ -1,43 +1,39 @@
-"""Several datasets in one training run: batches of one dataset each, in turn or by weight."""
+"""Scenes of one or several datasets in a training run: batches of one dataset each, in turn or by weight."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
+from mosaic3d_core.data.caption_dataset import CaptionDataset, VoxelSample
 
-class DatasetMix(Dataset[Any]):
-    """Datasets one after the other; items are asked for by (dataset, index).
+#: What a batch asks a mix for: number of the dataset, index in it, epoch of the draws.
+Item = tuple[int, int, int]
 
-    Args:
-        datasets: Each may have an ``epoch``, which is set for all of them together.
-    """
 
-    def __init__(self, datasets: Sequence[Dataset[Any]]) -> None:
+class DatasetMix(Dataset[VoxelSample]):
+    """Datasets whose items are asked for by (dataset, index, epoch), so that worker processes need no news of epochs."""
+
+    def __init__(self, datasets: Sequence[CaptionDataset]) -> None:
         self.datasets = list(datasets)
 
     @property
     def sizes(self) -> list[int]:
         """Length of each dataset."""
-        return [len(one) for one in self.datasets]  # type: ignore[arg-type]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Give every dataset its draws of an epoch."""
-        for one in self.datasets:
-            one.epoch = epoch  # type: ignore[attr-defined]
+        return [len(one) for one in self.datasets]
 
     def __len__(self) -> int:
         return sum(self.sizes)
 
-    def __getitem__(self, item: tuple[int, int]) -> Any:
-        return self.datasets[item[0]][item[1]]
+    def __getitem__(self, item: Item) -> VoxelSample:
+        number, index, epoch = item
+        return self.datasets[number].sample(index, epoch)
 
 
-class SingleDatasetBatches(Sampler[list[tuple[int, int]]]):
+class SingleDatasetBatches(Sampler[list[Item]]):
     """Batches that hold scenes of one dataset only, as batch norms per dataset need them.
 
     An epoch goes through the first dataset ``repeat`` times; in turn, every round takes a batch of each dataset and ends with the
@@ -77,6 +73,12 @@ class SingleDatasetBatches(Sampler[list[tuple[int, int]]]):
         self.weights = None if weights is None else np.asarray(weights, np.float64) / sum(weights)
         self.seed, self.rank, self.world = seed, rank, world
         self.epoch = 0
+        self.skip = 0  # batches of the coming epoch to leave out, after a stop in its middle
+
+    @property
+    def sampler(self) -> SingleDatasetBatches:
+        """Itself: Lightning tells the sampler of a batch sampler which epoch it is."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch."""
@@ -86,12 +88,14 @@ class SingleDatasetBatches(Sampler[list[tuple[int, int]]]):
         rounds = max(1, self.repeat * self.sizes[0] // (self.batch_size * self.world))
         return rounds * len(self.sizes)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Item]]:
         streams = [self._stream(number) for number in range(len(self.sizes))]
-        joint = self.batch_size * self.world
-        for number in self._turns():
+        joint, skip, self.skip = self.batch_size * self.world, self.skip, 0
+        for turn, number in enumerate(self._turns()):
             indices = [next(streams[number]) for _ in range(joint)]
-            yield [(number, i) for i in indices[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]]
+            if turn >= skip:
+                mine = indices[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
+                yield [(number, i, self.epoch) for i in mine]
 
     def _turns(self) -> list[int]:
         count = len(self.sizes)

@@ -151,9 +151,6 @@ def test_the_balanced_draw_is_bounded_by_the_square_root_of_a_mask(tmp_path):
 def test_epochs_augment_differently_and_repeat_exactly(tmp_path):
     write_scene_folder(tmp_path / "room", room(), "rooms")
     data = CaptionDataset([tmp_path / "room"], ["rooms"], SampleRecipe(0.04, CHANNELS), training_transforms(), seed=3)
-    first = data[0]
-    data.epoch = 1
-    second = data[0]
-    data.epoch = 0
+    first, second = data.sample(0), data.sample(0, epoch=1)
     assert np.array_equal(first.indices, data[0].indices)
     assert first.indices.shape != second.indices.shape or not np.array_equal(first.indices, second.indices)
