@@ -76,9 +76,10 @@ class CaptionAlignment(lightning.LightningModule):
         backbone = self.model.backbone if isinstance(self.model, PromptDrivenUNet) else self.model
         self.validation.start(self.model, backbone.compute_dtype or torch.float32, self.device)
 
-    def validation_step(self, batch: tuple[int, int], batch_idx: int) -> None:
-        """Zero-shot labels of one scene, by class name."""
-        self.validation.add(*batch)
+    def validation_step(self, batch: tuple[int, int] | None, batch_idx: int) -> None:
+        """Zero-shot labels of one scene, by class name; None where there are fewer scenes than processes."""
+        if batch is not None:
+            self.validation.add(*batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores; `val/f_miou` is that of the last set (ScanNet200 in the published set-ups)."""

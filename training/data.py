@@ -142,7 +142,8 @@ class TrainingData(lightning.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """This process's share of the validation scenes."""
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return DataLoader(self.validation[rank::world], 1, collate_fn=lambda items: items[0])  # type: ignore[arg-type]
+        share: list[tuple[int, int] | None] = [*self.validation[rank::world]] or [None]  # Lightning refuses an empty loader
+        return DataLoader(share, 1, collate_fn=lambda items: items[0])  # type: ignore[arg-type]
 
 
 def _one_thread(worker: int) -> None:

@@ -101,12 +101,13 @@ class _Outputs(lightning.Callback):
 class _GoOn(lightning.Callback):
     """After a stop in the middle of an epoch, leaves out the batches that were done."""
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Tell the sampler."""
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if data.sampler is not None:
-            data.sampler.skip = done
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Tell the sampler; in a run that was not resumed nothing is done yet."""
+        # by the optimiser's steps: a checkpoint is written before the loop has counted the batch that led to it
+        sampler, together = trainer.datamodule.sampler, trainer.accumulate_grad_batches  # type: ignore[attr-defined]
+        if sampler is not None:
+            steps = trainer.global_step - trainer.current_epoch * -(-len(sampler) // together)
+            sampler.skip = steps * together
 
 
 def train(config: DictConfig) -> dict[str, float]:
@@ -156,13 +157,15 @@ def train(config: DictConfig) -> dict[str, float]:
 def _build_trainer(config: DictConfig, out: Path, callbacks: list[lightning.Callback]) -> lightning.Trainer:
     spec = config.trainer
     by_steps = spec.val_every_steps is not None
+    # a batch of one dataset leaves the norms of the other conditions without a gradient
+    strategy = "ddp_find_unused_parameters_true" if spec.strategy == "ddp" else spec.strategy
     saved = partial(ModelCheckpoint, out, enable_version_counter=False)
     try:
         return lightning.Trainer(
             accelerator=spec.accelerator,
             devices=spec.devices,
             num_nodes=spec.num_nodes,
-            strategy=spec.strategy,
+            strategy=strategy,
             precision="16-mixed" if spec.precision == "16-mixed" else "32-true",
             max_epochs=spec.max_epochs,
             max_steps=spec.max_steps,

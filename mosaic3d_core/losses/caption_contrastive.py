@@ -29,7 +29,8 @@ def folded_cosine(features: Tensor, head_weight: Tensor, text: Tensor, eps: floa
         (N, U) cosines.
     """
     gram = head_weight.T @ head_weight
-    norm = ((features @ gram) * features).sum(1).clamp_min(0).sqrt().clamp_min(eps)
+    # bounded before the root, whose slope at 0 is infinite: a dead feature would make every gradient NaN
+    norm = ((features @ gram) * features).sum(1).clamp_min(eps**2).sqrt()
     return (features @ (head_weight.T @ text.T)) / norm[:, None]
 
 

@@ -64,5 +64,6 @@ def build_prompt_driven(
     size = name.removesuffix("+ppt")
     if size not in VARIANTS:
         raise ValueError(f'unknown encoder "{name}"; known are {", ".join(VARIANTS)}')
-    values = VARIANTS[size].to_dict() | {"conditions": conditions, "head_bias": VARIANTS[size].block == "basic"}
+    values = VARIANTS[size].to_dict() | {"name": f"{size}+ppt", "conditions": conditions}
+    values["head_bias"] = VARIANTS[size].block == "basic"
     return PromptDrivenUNet(SparseUNetConfig.from_dict({**values, **overrides}), compute_dtype)

@@ -108,3 +108,12 @@ def test_gradients_reach_features_head_and_scale_in_double_precision():
         assert torch.autograd.gradcheck(
             lambda x, w, s, r=reduction: caption_contrastive_loss(folded_cosine(x, w, t), point, mask, target, s, r), (x, w, s)
         )
+
+
+def test_a_feature_of_zeros_has_a_finite_gradient():
+    """ReLU nets give such rows, and at the start of a training many."""
+    features, head = torch.zeros(2, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
+    text = torch.nn.functional.normalize(torch.randn(5, 4), dim=1)
+    folded_cosine(features, head, text).sum().backward()
+    assert features.grad.isfinite().all()
+    assert head.grad.isfinite().all()
