@@ -13,6 +13,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from mosaic3d_core.errors import Mosaic3DError
 from mosaic3d_core.visualization.curves import picture_of_curves
 from mosaic3d_core.visualization.pictures import save_picture
+from mosaic3d_core.visualization.segmentation import picture_of_segmentation
+from training.validation import Validation
 
 LOG = "log"
 
@@ -40,8 +42,8 @@ def build_logger(config: Any, out: Path) -> list[Logger]:
     raise Mosaic3DError(f"logger {config.kind} is unknown: choose csv, tensorboard or wandb")
 
 
-def write_summary(out: Path, result: dict[str, float]) -> None:
-    """`result.json` and a picture of the curves."""
+def write_summary(out: Path, result: dict[str, float], validation: Validation) -> None:
+    """`result.json`, a picture of the curves and one of a validation scene as it is labelled at the end."""
     temporary = out / "result.json.tmp"
     temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     temporary.replace(out / "result.json")
@@ -49,6 +51,10 @@ def write_summary(out: Path, result: dict[str, float]) -> None:
     panels = {name: log[name] for name in ("train/loss", "train/scale", "val/f_miou", "val/miou") if name in log}
     if panels:
         save_picture(picture_of_curves(panels), out / "curves.png")
+    if validation.example is not None:
+        classes, points, best = validation.example
+        picture = picture_of_segmentation(points.coord, points.normal, points.segment, best, classes.names)
+        save_picture(picture, out / "validation_scene.png")
 
 
 def read_log(out: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -8,8 +8,10 @@ python training/train.py experiment=train_spunet_multidata_ppt data=sc+ar traine
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,7 @@ def train(config: DictConfig) -> dict[str, float]:
     Raises:
         Mosaic3DError: If the configuration names something unknown or missing, or the loss is not a number.
     """
+    _quieten_lightning()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     torch.set_num_threads(config.threads)
     out = Path(config.out)
@@ -149,7 +152,7 @@ def train(config: DictConfig) -> dict[str, float]:
     scores = trainer.validate(module, datamodule=data, verbose=False)[0]
     result = {key: float(value) for key, value in scores.items()} | {"steps": float(trainer.global_step)}
     if trainer.is_global_zero:
-        write_summary(out, result)
+        write_summary(out, result, validation)
         print(json.dumps(result))
     return result
 
@@ -181,12 +184,24 @@ def _build_trainer(config: DictConfig, out: Path, callbacks: list[lightning.Call
             val_check_interval=spec.val_every_steps * spec.accumulate_grad_batches if by_steps else 1.0,
             check_val_every_n_epoch=None if by_steps else spec.check_val_every_n_epoch,
             num_sanity_val_steps=0,
-            log_every_n_steps=20,
+            log_every_n_steps=max(1, min(20, spec.max_steps // 20)) if spec.max_steps > 0 else 20,
             enable_model_summary=False,
             use_distributed_sampler=False,  # the sampler shares the batches out by itself
         )
     except (lightning.fabric.utilities.exceptions.MisconfigurationException, ValueError) as error:
         raise Mosaic3DError(f"the trainer cannot be set up so: {error}") from error
+
+
+def _quieten_lightning() -> None:
+    """Leave out what Lightning says about itself: advertisements, its own deprecations, and hooks that are as meant."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for start in (
+        ".*isinstance.treespec",
+        "Checkpoint directory",
+        "You have overridden `transfer_batch_to_device`",
+        "The .*dataloader",
+    ):
+        warnings.filterwarnings("ignore", start)
 
 
 def _describe(mix: Any, config: DictConfig) -> str:

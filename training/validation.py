@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mosaic3d_core.data.scene_folder import LabelledPoints, read_points
@@ -93,6 +95,7 @@ class Validation:
         self.voxelization, self.metadata = voxelization, metadata
         self._labellers: list[SceneLabeller] = []
         self._totals: list[SemanticEvaluator] = []
+        self.example: tuple[ClassList, LabelledPoints, NDArray[np.int64]] | None = None  # the last scene, for a picture
 
     @property
     def items(self) -> list[tuple[int, int]]:
@@ -114,6 +117,7 @@ class Validation:
         points = self.sets[number].read(scene)
         (labels,) = self._labellers[number].label([points.coord], [points.color], [points.normal])
         self._totals[number].add_labels(labels.best, labels.foreground, points.segment)
+        self.example = self.sets[number].classes, points, labels.best
 
     def finish(self, device: torch.device) -> dict[str, dict[str, float]]:
         """Scores by set, of the scenes of all processes; classes that do not occur are left out."""

@@ -48,6 +48,12 @@ def test_encode_has_a_row_per_net_and_dtype(tmp_path):
         assert {"variant", "voxels", "backend", "dtype", "threads", "p95_ms", "peak_mb"} <= set(row)
 
 
+def test_the_training_loader_is_measured_by_workers(tmp_path):
+    rows = quick("loader", tmp_path, "--workers", "0", "1")["rows"]
+    assert [row["workers"] for row in rows] == [0, 1]
+    assert all(row["scenes_per_s"] > 0 for row in rows)
+
+
 def test_query_times_depend_on_voxels_and_texts(tmp_path):
     rows = quick("query", tmp_path)["query"]
     assert {(row["texts"], row["map_voxels"] > 50_000) for row in rows} == {(1, False), (8, False), (1, True), (8, True)}

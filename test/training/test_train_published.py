@@ -88,6 +88,7 @@ def test_the_published_command_trains_a_net_with_conditions_that_evaluates(datas
     assert result["steps"] == 2 * 2 * 3  # epochs, data sets, scenes
     assert 0 <= result["val/scannet20/f_miou"] <= 1
     assert Image.open(out / "curves.png").size[0] > 500
+    assert Image.open(out / "validation_scene.png").size[0] > 1440
     loaded = load_checkpoint(out / "best.safetensors")
     assert loaded.config.conditions == ("ScanNet", "ARKitScenes")
     arguments = ("data=sc+ar", "model=spunet14a+ppt", f"data.root={datasets}", f"ckpt_path={out / 'best.safetensors'}")
