@@ -6,6 +6,7 @@ batch, so that the lattice of a scene depends on what else is in its batch. Mapp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ def official_batch(
         The batch; cells sorted by batch, x, y, z.
 
     Raises:
-        ValueError: If a scene has no points, or not one colour per point.
+        ValueError: If a scene has no points, not one colour per point, or an extent that cannot be numbered.
     """
     for number, (coord, color) in enumerate(zip(coords, colors, strict=True)):
         if not len(coord):
@@ -69,9 +70,21 @@ def official_batch(
     cells = np.concatenate([np.asarray(c, np.float32) / np.float32(voxel_size_m) for c in coords]).astype(np.int32)
     cells -= cells.min(0)
     batch = np.repeat(np.arange(len(coords), dtype=np.int32), np.diff(offsets))
-    indices, owner = np.unique(np.concatenate([batch[:, None], cells], 1), axis=0, return_inverse=True)
-    owner = owner.reshape(-1).astype(np.int64)
+    indices, owner = _distinct(np.concatenate([batch[:, None], cells], 1))
     values = np.concatenate([np.asarray(c, np.float64) for c in colors]) / 127.5 - 1.0
     count = np.bincount(owner)
     features = np.stack([np.bincount(owner, values[:, k]) / count for k in range(3)], 1).astype(np.float32)
-    return OfficialBatch(indices.astype(np.int32), features, owner, offsets)
+    return OfficialBatch(indices, features, owner, offsets)
+
+
+def _distinct(cells: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Distinct rows of cells (N, 4), none negative, in lexicographic order, and the place of each row among them.
+
+    By one number per cell: ``np.unique`` over rows takes ten times as long.
+    """
+    extent = tuple(int(v) + 1 for v in cells.max(0))
+    if math.prod(extent) >= 2**62:
+        raise ValueError(f"the scenes span {extent[1:]} voxels, more than can be numbered; check the points for outliers")
+    keys = np.ravel_multi_index(tuple(cells.T.astype(np.int64)), extent)
+    found, owner = np.unique(keys, return_inverse=True)
+    return np.stack(np.unravel_index(found, extent), 1).astype(np.int32), owner.reshape(-1).astype(np.int64)

@@ -54,6 +54,12 @@ def test_empty_scenes_and_missing_colours_are_refused():
         official_batch([np.zeros((2, 3))], [np.zeros((1, 3), int)])
 
 
+def test_points_too_far_apart_to_number_are_refused():
+    far = np.array([[0, 0, 0], [4e7, 4e7, 4e7]], np.float32)
+    with pytest.raises(ValueError, match="check the points for outliers"):
+        official_batch([far], [np.zeros((2, 3), np.uint8)])
+
+
 def test_class_prompts_follow_the_published_template():
     assert class_prompts(["chair", "otherfurniture", "other"]) == ["a chair in a scene", "other", "other"]
     assert class_prompts(["chair"], None) == ["chair"]
