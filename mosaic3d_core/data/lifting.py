@@ -1,8 +1,8 @@
 """From masks in an image to masks in a point cloud: the geometry of the data engine.
 
 A point belongs to a mask when it projects into it and is what the camera saw there: its depth must be that of the depth image,
-within a tolerance. The one projection in Mosaic3D's released code allows 20 % of the depth, the default here is 5 cm; on generated
-rooms the lifted masks are equally good with both (mean IoU 0.96).
+within a tolerance. The one projection in Mosaic3D's released code allows 20 % of the depth, the default here is 5 cm; on
+generated rooms the lifted masks are equally good with both (mean IoU 0.96).
 """
 
 from __future__ import annotations
