@@ -61,7 +61,7 @@ def _array(folder: Path, name: str, columns: int | None, count: int | None) -> N
         value = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise SceneFolderError(
-            f"{path} is missing: a scene folder needs coord, color, segment and instance .npy files"
+            f"{path} is missing: a scene folder needs coord.npy and color.npy, and for evaluation its labels"
         ) from error
     except (ValueError, OSError, EOFError) as error:
         raise SceneFolderError(f"{path} cannot be read as a NumPy array ({error}): write it again") from error
@@ -70,6 +70,11 @@ def _array(folder: Path, name: str, columns: int | None, count: int | None) -> N
         expected = f"({count if count is not None else 'N'}{'' if columns is None else f', {columns}'})"
         raise SceneFolderError(f"{path} has shape {value.shape}, expected {expected}")
     return value
+
+
+def _labels(folder: Path, name: str, count: int, none: int) -> NDArray:
+    """Labels that training does not need: most published training scenes come without."""
+    return _array(folder, name, None, count) if (folder / name).exists() else np.full(count, none)
 
 
 @dataclass(frozen=True)
@@ -144,8 +149,8 @@ def read_scene_folder(folder: Path, source: str) -> CaptionedScene:
         coord.astype(np.float32),
         _array(folder, "color.npy", 3, n).astype(np.uint8),
         normal.astype(np.float32),
-        _array(folder, "segment.npy", None, n).astype(np.int16),
-        _array(folder, "instance.npy", None, n).astype(np.int32),
+        _labels(folder, "segment.npy", n, -1).astype(np.int16),
+        _labels(folder, "instance.npy", n, 0).astype(np.int32),
         pairs.masks,
         pairs.captions,
     )

@@ -1,0 +1,1 @@
+"""Datasets in the form in which their authors hand them out."""
