@@ -49,7 +49,8 @@ class LabelTable:
         if not path.is_file():
             raise SceneFolderError(f"{path} is missing: it is part of ScanNet's download (scannetv2-labels.combined.tsv)")
         names200 = {name: k for k, name in enumerate(get_class_list("scannet200").names)}
-        of20, of200 = {}, {}
+        of20: dict[str, int] = {}
+        of200: dict[str, int] = {}
         with path.open(encoding="utf-8", newline="") as handle:
             rows = csv.DictReader(handle, delimiter="\t")
             missing = {"raw_category", "category", "nyu40id"} - set(rows.fieldnames or ())
