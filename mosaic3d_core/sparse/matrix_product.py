@@ -57,6 +57,8 @@ def pack(right: Tensor) -> Tensor | None:
         return None
     if onednn_gain() < 0.9:
         return None
+    if right.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return None  # oneDNN refuses bfloat16 on processors without 512-bit instructions; torch.mm emulates it
     with torch.no_grad():
         return torch.ops.mkldnn._reorder_linear_weight(right.t().contiguous(), _PACK_ROWS)
 

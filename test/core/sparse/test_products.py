@@ -38,6 +38,12 @@ def test_products_equal_those_in_double_precision(seed, shape, dtype, packed, in
     assert torch.allclose(found.double(), wanted, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale)
 
 
+def test_bfloat16_is_not_packed_where_onednn_refuses_it(monkeypatch):
+    """Processors without 512-bit instructions, which this machine may not be."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert pack(torch.ones(8, 4, dtype=torch.bfloat16)) is None
+
+
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**32 - 1),
