@@ -135,6 +135,7 @@ def train(config: DictConfig) -> dict[str, float]:
         "recipe": {"loss": str(config.loss.kind), "data": _describe(mix, config), "seed": int(config.seed)},
     }
     validation = Validation(validation_sets(config), encoder, config.prompt, config.voxelization, metadata)
+    _check_conditions(model, validation)
     data = TrainingData(mix, config.data, config.seed, validation.items)
     captions = all_captions(mix.datasets) | set(data.negatives)
     if len(captions) <= _LARGEST_TABLE:
@@ -155,6 +156,16 @@ def train(config: DictConfig) -> dict[str, float]:
         write_summary(out, result, validation)
         print(json.dumps(result))
     return result
+
+
+def _check_conditions(model: SparseUNet | PromptDrivenUNet, validation: Validation) -> None:
+    """Refuse a validation set of a condition that is not trained, before hours have passed."""
+    for one in validation.sets if isinstance(model, PromptDrivenUNet) else ():
+        if one.condition is not None and one.condition not in model.config.conditions:
+            raise Mosaic3DError(
+                f"validation set {one.name} needs condition {one.condition}, but {', '.join(model.config.conditions)} are trained: "
+                f"leave it out of data.val_datasets, or set datasets.{one.name}.condition"
+            )
 
 
 def _build_trainer(config: DictConfig, out: Path, callbacks: list[lightning.Callback]) -> lightning.Trainer:

@@ -108,7 +108,7 @@ class Validation:
         self._totals = [SemanticEvaluator(one.classes) for one in self.sets]
         self._labellers = []
         for one in self.sets:
-            known = one.condition if one.condition in model.config.conditions else None
+            known = one.condition if model.config.conditions else None  # a plain net has none to choose from
             encoder = SceneEncoder(loaded, device, dtype, condition=known, backend="torch")
             self._labellers.append(SceneLabeller(encoder, self.text, one.classes, self.prompt, self.voxelization))
 

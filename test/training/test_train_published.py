@@ -159,6 +159,7 @@ def test_every_loss_trains(datasets, tmp_path, loss):
             "every dataset needs a condition of data.conditions (ScanNet,",
         ),
         (("model=spunet14a+ppt", "model.variant=spunet15"), 'unknown encoder "spunet15"'),
+        (("datasets.scannet20.condition=Kitchen",), "validation set scannet20 needs condition Kitchen, but ScanNet,"),
         (("loss.kind=cosine",), "loss cosine is unknown: choose caption"),
         (("optim.kind=adam",), "optim.kind adam is unknown"),
         (("trainer.precision=8-mixed",), "trainer.precision 8-mixed is unknown"),
