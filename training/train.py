@@ -163,8 +163,8 @@ def _check_conditions(model: SparseUNet | PromptDrivenUNet, validation: Validati
     for one in validation.sets if isinstance(model, PromptDrivenUNet) else ():
         if one.condition is not None and one.condition not in model.config.conditions:
             raise Mosaic3DError(
-                f"validation set {one.name} needs condition {one.condition}, but {', '.join(model.config.conditions)} are trained: "
-                f"leave it out of data.val_datasets, or set datasets.{one.name}.condition"
+                f"validation set {one.name} needs condition {one.condition}, but {', '.join(model.config.conditions)} are "
+                f"trained: leave it out of data.val_datasets, or set datasets.{one.name}.condition"
             )
 
 
