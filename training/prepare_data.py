@@ -2,6 +2,7 @@
 
 python training/prepare_data.py synthetic --rooms 1100 --out data/rooms
 python training/prepare_data.py scannet --raw SCANNET --out data/mosaic3d/scannet
+python training/prepare_data.py arkitscenes|scannetpp|matterport3d|structured3d --raw RAW --out data/mosaic3d/NAME
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 
 from rich.progress import track
 
-from mosaic3d_core.data.raw.scannet import LABEL_TABLE, ConversionReport, LabelTable, convert_scan, find_scans
 from mosaic3d_core.data.scene_folder import SceneFolderError, write_scene_folder
 from mosaic3d_core.data.synthetic.record import SOURCE, record_room
-from mosaic3d_core.errors import Mosaic3DError
+from training.raw_data import CONVERTERS, convert, print_report
 
 
 def write_room(seed: int, split: str, out: Path) -> str:
@@ -45,38 +45,6 @@ def synthetic(rooms: int, out: Path, split: str, first_seed: int, workers: int) 
     pool.shutdown()
 
 
-def scannet(raw: Path, labels: Path | None, out: Path) -> ConversionReport:
-    """Convert ScanNet's scans; a second call goes on where the first stopped.
-
-    Raises:
-        SceneFolderError: If there are no scans or no label table.
-    """
-    scans = find_scans(raw)
-    if not scans:
-        raise SceneFolderError(f"no scans in {raw}: expected scans/SCENE/SCENE_vh_clean_2.ply")
-    table = LabelTable.read(labels or raw / LABEL_TABLE)
-    report = ConversionReport()
-    for scan in track(scans, description="scans"):
-        if (out / scan.name / "coord.npy").exists():
-            report.there += 1
-            continue
-        try:
-            report.unknown += convert_scan(scan, table, out / scan.name)
-            report.written += 1
-        except Mosaic3DError as error:
-            report.skipped[scan.name] = str(error)
-    return report
-
-
-def _print_report(report: ConversionReport) -> None:
-    print(f"{report.written} scenes written, {report.there} were there, {len(report.skipped)} left out")
-    for name, reason in report.skipped.items():
-        print(f"  {name}: {reason}")
-    if report.unknown:
-        most = ", ".join(f"{label} ({count})" for label, count in report.unknown.most_common(10))
-        print(f"  {sum(report.unknown.values())} objects are none of the 200 classes: {most}")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="Write training scenes to disk.")
@@ -87,13 +55,17 @@ def main(arguments: list[str] | None = None) -> int:
     rooms.add_argument("--split", choices=["train", "val", "test"], default="train")
     rooms.add_argument("--first-seed", type=int, default=0, help="seed of the first room (default 0)")
     rooms.add_argument("--workers", type=int, default=2, help="processes (default 2)")
-    scans = commands.add_parser("scannet", help="ScanNet's raw scans")
-    scans.add_argument("--raw", type=Path, required=True, help="folder with scans/ and the label table")
-    scans.add_argument("--labels", type=Path, help=f"label table (default: RAW/{LABEL_TABLE})")
-    scans.add_argument("--out", type=Path, required=True, help="folder to write scenes into")
+    for name, converter in CONVERTERS.items():
+        raw = commands.add_parser(name, help=converter.title, description=f"{converter.title}: RAW/{converter.layout}")
+        raw.add_argument("--raw", type=Path, required=True, help="folder of the raw data")
+        if converter.labels is not None:
+            raw.add_argument("--labels", type=Path, help=converter.labels)
+        raw.add_argument("--out", type=Path, required=True, help="folder to write scenes into")
+        raw.set_defaults(labels=None)
     args = parser.parse_args(arguments)
-    if args.command == "scannet":
-        return _run(lambda: _print_report(scannet(args.raw, args.labels, args.out)), args.out)
+    if args.command in CONVERTERS:
+        converter = CONVERTERS[args.command]
+        return _run(lambda: print_report(convert(converter, args.raw, args.labels, args.out), converter.classes), args.out)
     if args.rooms < 1 or args.first_seed < 0 or args.workers < 1:
         print("error: --rooms and --workers must be >= 1 and --first-seed >= 0", file=sys.stderr)
         return 2

@@ -128,7 +128,7 @@ def read_captions(folder: Path, source: str, points: int) -> MaskCaptions:
     return MaskCaptions(masks, texts, np.repeat(np.arange(len(counts)), counts))
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` with a temporary file in the same folder, which then takes the place of ``path``."""
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
     os.close(handle)

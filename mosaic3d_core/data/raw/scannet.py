@@ -8,23 +8,27 @@ numbers behind ScanNet200's list are not part of the raw data; what matches noth
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mosaic3d_core.data.caption_files import SceneFolderError, write_atomically
+from mosaic3d_core.data.raw.common import (
+    NYU40_OF_SCANNET20,
+    Group,
+    Labels,
+    of_owner,
+    owner_of_points,
+    read_cloud,
+    read_groups,
+    read_segments,
+    read_table,
+    write_scene,
+)
 from mosaic3d_core.metrics.class_lists import get_class_list
-from mosaic3d_core.visualization.ply import read_ply
 
 LABEL_TABLE = "scannetv2-labels.combined.tsv"
-#: nyu40 ids of the 20 classes, in their order.
-_NYU40 = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 24, 28, 33, 34, 36, 39)
 
 
 @dataclass(frozen=True)
@@ -46,107 +50,53 @@ class LabelTable:
         Raises:
             SceneFolderError: If it is missing or lacks a column.
         """
-        if not path.is_file():
-            raise SceneFolderError(f"{path} is missing: it is part of ScanNet's download (scannetv2-labels.combined.tsv)")
         names200 = {name: k for k, name in enumerate(get_class_list("scannet200").names)}
         of20: dict[str, int] = {}
         of200: dict[str, int] = {}
-        with path.open(encoding="utf-8", newline="") as handle:
-            rows = csv.DictReader(handle, delimiter="\t")
-            missing = {"raw_category", "category", "nyu40id"} - set(rows.fieldnames or ())
-            if missing:
-                raise SceneFolderError(f"{path} lacks the columns {', '.join(sorted(missing))}")
-            for row in rows:
-                raw = row["raw_category"]
-                if row["nyu40id"].isdigit() and int(row["nyu40id"]) in _NYU40:
-                    of20[raw] = _NYU40.index(int(row["nyu40id"]))
-                for name in (row["category"], raw):
-                    if name in names200:
-                        of200.setdefault(raw, names200[name])
+        hint = f"it is part of ScanNet's download ({LABEL_TABLE})"
+        for row in read_table(path, ("raw_category", "category", "nyu40id"), "\t", hint):
+            raw = row["raw_category"]
+            if row["nyu40id"].isdigit() and int(row["nyu40id"]) in NYU40_OF_SCANNET20:
+                of20[raw] = NYU40_OF_SCANNET20.index(int(row["nyu40id"]))
+            for name in (row["category"], raw):
+                if name in names200:
+                    of200.setdefault(raw, names200[name])
         return cls(of20, of200)
 
 
-@dataclass
-class ConversionReport:
-    """What a conversion did.
-
-    Attributes:
-        written: Scenes written.
-        there: Scenes that were complete already.
-        skipped: Why scenes were left out.
-        unknown: Objects by raw label that is none of the 200 classes.
-    """
-
-    written: int = 0
-    there: int = 0
-    skipped: dict[str, str] = field(default_factory=dict)
-    unknown: Counter[str] = field(default_factory=Counter)
-
-
-def find_scans(raw: Path) -> list[Path]:
-    """Scan folders below `raw`, or below its `scans` and `scans_test`; sorted."""
+def find_scans(raw: Path) -> dict[str, Path]:
+    """Scan folders below `raw`, or below its `scans` and `scans_test`, by name; sorted."""
     places = [raw, raw / "scans", raw / "scans_test"]
-    return sorted({p.parent for place in places for p in place.glob("scene*/scene*_vh_clean_2.ply")})
+    return dict(sorted((p.parent.name, p.parent) for place in places for p in place.glob("scene*/scene*_vh_clean_2.ply")))
 
 
 def convert_scan(scan: Path, table: LabelTable, out: Path) -> Counter[str]:
-    """Write one scan as a scene folder; `coord.npy` comes last, so a folder with it is complete.
+    """Write one scan as a scene folder.
 
     Args:
         scan: Folder of the scan.
         table: Meaning of the raw labels.
-        out: Scene folder to write.
+        out: Scene folder to write: points, colours, `segment20`, `segment200` (-1 none) and `instance` (-1 none).
 
     Returns:
         Objects by raw label that is none of the 200 classes.
 
     Raises:
-        SceneFolderError: If a file is missing or does not fit the mesh.
+        Mosaic3DError: If a file is missing or damaged, or does not fit the mesh.
         OSError: If it cannot be written.
     """
     name = scan.name
-    cloud = read_ply(scan / f"{name}_vh_clean_2.ply")
-    n = len(cloud.points)
-    segment20, segment200 = np.full(n, -1, np.int16), np.full(n, -1, np.int16)
-    instance, unknown = np.full(n, -1, np.int32), Counter[str]()
+    cloud = read_cloud(scan / f"{name}_vh_clean_2.ply")
+    groups: list[Group] = []
+    owner = np.full(len(cloud.points), -1, np.int64)
     aggregation = scan / f"{name}.aggregation.json"
     if aggregation.exists():  # test scans have none
-        of_point = _segments(scan / f"{name}_vh_clean_2.0.010000.segs.json", n)
-        for group in _json(aggregation, "segGroups"):
-            points = np.isin(of_point, np.asarray(group["segments"], np.int64))
-            label = str(group["label"])
-            instance[points] = int(group["objectId"])
-            segment20[points] = table.of20.get(label, -1)
-            segment200[points] = table.of200.get(label, -1)
-            if label not in table.of200:
-                unknown[label] += 1
-    out.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, NDArray[Any]] = {
-        "color": cloud.colors.astype(np.uint8),
-        "segment20": segment20,
-        "segment200": segment200,
-        "instance": instance,
-        "coord": cloud.points.astype(np.float32),
+        groups = read_groups(aggregation)
+        owner = owner_of_points(read_segments(scan / f"{name}_vh_clean_2.0.010000.segs.json", len(owner)), groups)
+    labels: Labels = {
+        "segment20": of_owner(owner, [table.of20.get(g.label, -1) for g in groups]).astype(np.int16),
+        "segment200": of_owner(owner, [table.of200.get(g.label, -1) for g in groups]).astype(np.int16),
+        "instance": of_owner(owner, [g.instance for g in groups]).astype(np.int32),
     }
-    for key, value in arrays.items():
-        write_atomically(out / f"{key}.npy", lambda path, value=value: np.save(path, value, allow_pickle=False))  # type: ignore[misc]
-    return unknown
-
-
-def _segments(path: Path, points: int) -> NDArray[np.int64]:
-    found = np.asarray(_json(path, "segIndices"), np.int64)
-    if found.shape != (points,):
-        raise SceneFolderError(f"{path} has {len(found)} segment indices, but the mesh has {points} vertices")
-    return found
-
-
-def _json(path: Path, key: str) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SceneFolderError(f"{path} is missing") from error
-    except ValueError as error:
-        raise SceneFolderError(f"{path} is not JSON ({error}): fetch it again") from error
-    if not isinstance(content, dict) or key not in content:
-        raise SceneFolderError(f"{path} has no '{key}'")
-    return content[key]
+    write_scene(out, cloud, labels)
+    return Counter(g.label for g in groups if g.label not in table.of200)

@@ -88,12 +88,38 @@ def test_the_command_goes_on_where_it_stopped_and_says_what_it_left_out(raw, tmp
     assert "0 scenes written, 2 were there, 2 left out" in again.stdout
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"groups": []}, "scene0000_00.aggregation.json has no 'segGroups'"),
+        ({"segGroups": [{"label": "wall", "objectId": 0}]}, "object 0 of 'segGroups' has no 'segments'"),
+        ({"segGroups": [{"label": "wall", "segments": [100]}]}, "object 0 of 'segGroups' has no 'objectId'"),
+        ({"segGroups": [{"label": "wall", "objectId": 0, "segments": "100"}]}, "'segments' must be a list of integers"),
+    ],
+)
+def test_a_damaged_aggregation_is_refused_with_file_key_and_expectation(raw, tmp_path, content, message):
+    scan = raw / "scans" / "scene0000_00"
+    (scan / "scene0000_00.aggregation.json").write_text(json.dumps(content))
+    with pytest.raises(SceneFolderError) as caught:
+        convert_scan(scan, LabelTable.read(raw / LABEL_TABLE), tmp_path / "out")
+    assert message in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_objects_share_a_segment_the_last_one_has_it(raw, tmp_path):
+    scan = raw / "scans" / "scene0000_00"
+    objects = [{"objectId": k, "label": label, "segments": [100, 101 + k]} for k, label in enumerate(["wall", "armchair"])]
+    (scan / "scene0000_00.aggregation.json").write_text(json.dumps({"segGroups": objects}))
+    convert_scan(scan, LabelTable.read(raw / LABEL_TABLE), tmp_path / "out")
+    assert np.load(tmp_path / "out" / "segment20.npy")[::10].tolist() == [4, 0, 4, -1, -1, -1]
+
+
 def test_missing_scans_and_tables_are_named(raw, tmp_path):
-    assert [scan.name for scan in find_scans(raw)] == ["scene0000_00", "scene0707_00"]
+    assert list(find_scans(raw)) == ["scene0000_00", "scene0707_00"]
     command = [sys.executable, "training/prepare_data.py", "scannet", "--raw", str(tmp_path / "none"), "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
-    assert "no scans in" in done.stderr
+    assert "no scenes in" in done.stderr
     with pytest.raises(SceneFolderError, match="is part of ScanNet's download"):
         LabelTable.read(tmp_path / LABEL_TABLE)
     (raw / LABEL_TABLE).write_text("id\tname\n")
