@@ -29,9 +29,10 @@ OLDEST, NEWEST = (3, 10), (3, 13)
 TORCH = "torch==2.13.0"
 EXTRAS = {
     "demo": ["rooms", "bags"],
-    "test": ["dev", "train"],
+    "test": ["dev", "train", "captions"],
     "bench": ["dev", "train"],
     "train": ["train"],
+    "captions": ["train", "captions"],
     "clip": ["clip"],
 }
 # System libraries by apt package; Open3D (generated rooms) loads them.

@@ -91,3 +91,8 @@ def _relation(instance: Instance, scene: RoomScene, rng: np.random.Generator) ->
 def plain_vocabulary() -> tuple[tuple[str, int], ...]:
     """Every (text, class id) that captions use as a bare name or a use: class names, synonyms and uses."""
     return tuple((text, CLASS_ID[c.name]) for c in CLASSES for text in (c.name, *c.synonyms, *c.uses))
+
+
+def words_for_classes() -> dict[str, tuple[str, ...]]:
+    """Other words for each class name: its synonyms and uses."""
+    return {c.name: (*c.synonyms, *c.uses) for c in CLASSES}

@@ -70,6 +70,7 @@ class SyntheticSequence:
         self.poses = handheld_trajectory(scene, config.frames, rng, config.turns)
         self._gains = 1 + rng.normal(0, self.sensor.white_balance, 3)
         self._renderer: RoomRenderer | None = None
+        self._last_view: tuple[int, RenderedView] | None = None
 
     @property
     def renderer(self) -> RoomRenderer:
@@ -86,8 +87,24 @@ class SyntheticSequence:
             yield self[i]
 
     def ideal_view(self, index: int) -> RenderedView:
-        """The noise-free view of frame `index`, with labels."""
-        return self.renderer.render(self.camera, self.poses[index])
+        """The noise-free view of frame `index`, with labels; the last one is kept, for who wants a frame and its labels."""
+        if self._last_view is None or self._last_view[0] != index:
+            self._last_view = index, self.renderer.render(self.camera, self.poses[index])
+        return self._last_view[1]
+
+    def color_view(self, index: int) -> RenderedView:
+        """The noise-free view of the colour camera, which stands beside the depth camera or is the same."""
+        T_color_depth = self._offset_of_color()
+        if T_color_depth is None:
+            return self.ideal_view(index)
+        return self.renderer.render(self.camera, self.poses[index] @ np.linalg.inv(T_color_depth))
+
+    def _offset_of_color(self) -> NDArray[np.float64] | None:
+        if not self.config.color_baseline_m:
+            return None
+        T_color_depth = np.eye(4)
+        T_color_depth[0, 3] = -self.config.color_baseline_m
+        return T_color_depth
 
     def __getitem__(self, index: int) -> RGBDFrame:
         if not 0 <= index < len(self):
@@ -95,13 +112,9 @@ class SyntheticSequence:
         rng = room_rng(*self._seed, stream=1000 + index)
         view = self.ideal_view(index)
         depth = noisy_depth(view, self.camera, self.sensor, rng)
-        color_camera, T_color_depth, color_view = None, None, view
-        if self.config.color_baseline_m:
-            T_color_depth = np.eye(4)
-            T_color_depth[0, 3] = -self.config.color_baseline_m
-            color_camera = self.camera
-            color_view = self.renderer.render(self.camera, self.poses[index] @ np.linalg.inv(T_color_depth))
-        color = noisy_color(color_view, self._gains, self.sensor, rng)
+        T_color_depth = self._offset_of_color()
+        color_camera = None if T_color_depth is None else self.camera
+        color = noisy_color(view if T_color_depth is None else self.color_view(index), self._gains, self.sensor, rng)
         return RGBDFrame(
             stamp_ns=int(1_000_000_000 + index / self.config.rate_hz * 1e9),
             color=color,

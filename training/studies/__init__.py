@@ -1,0 +1,1 @@
+"""Studies: trainings that belong together, run, kept and drawn as one."""
