@@ -36,6 +36,7 @@ from mosaic3d_core.models.prompt_driven import PromptDrivenUNet
 from mosaic3d_core.models.sparse_unet import SparseUNet
 from mosaic3d_core.models.text import get_text_encoder
 from training.alignment import CaptionAlignment
+from training.checkpointing import AtomicCheckpoints
 from training.data import TrainingData, all_captions, build_datasets
 from training.losses import build_loss
 from training.outputs import build_logger, write_summary
@@ -104,12 +105,23 @@ class _GoOn(lightning.Callback):
     """After a stop in the middle of an epoch, leaves out the batches that were done."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Tell the sampler; in a run that was not resumed nothing is done yet."""
+        """Tell the sampler; in a run that was not resumed nothing is done yet.
+
+        Raises:
+            Mosaic3DError: If the run was planned for fewer steps and its schedule cannot be drawn out.
+        """
         # by the optimiser's steps: a checkpoint is written before the loop has counted the batch that led to it
         sampler, together = trainer.datamodule.sampler, trainer.accumulate_grad_batches  # type: ignore[attr-defined]
         if sampler is not None:
             steps = trainer.global_step - trainer.current_epoch * -(-len(sampler) // together)
             sampler.skip = steps * together
+        schedule: Any = pl_module.lr_schedulers()
+        planned, wanted = getattr(schedule, "total_steps", None), int(trainer.estimated_stepping_batches)
+        if planned is not None and planned < wanted:
+            raise Mosaic3DError(
+                f"this run's OneCycle schedule was laid out for {planned} steps and cannot be resumed for {wanted}: start a new "
+                "run, or keep trainer.max_epochs and trainer.max_steps"
+            )
 
 
 def train(config: DictConfig) -> dict[str, float]:
@@ -180,6 +192,7 @@ def _build_trainer(config: DictConfig, out: Path, callbacks: list[lightning.Call
             devices=spec.devices,
             num_nodes=spec.num_nodes,
             strategy=strategy,
+            plugins=[AtomicCheckpoints()],
             precision="16-mixed" if spec.precision == "16-mixed" else "32-true",
             max_epochs=spec.max_epochs,
             max_steps=spec.max_steps,

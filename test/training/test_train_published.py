@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -121,6 +122,42 @@ def test_a_killed_run_resumes_to_the_same_numbers(datasets, tmp_path):
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     for name, value in one.items():
         assert torch.equal(value, other[name]), f"{name}, resumed at step {state['global_step']}"
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(datasets, tmp_path):
+    """The limit of file sizes stands for the disk: every larger write fails, as on a full one."""
+    steps = ("trainer.max_steps=6", "trainer.val_every_steps=100", "save_every=2", "threads=1")
+    arguments = (*SMALL, f"data.root={datasets}", f"out={tmp_path}", *steps)
+    first = run(*arguments)
+    assert first.returncode == 0, first.stderr[-2000:]
+    before = (tmp_path / "last.ckpt").read_bytes()
+    exported = (tmp_path / "model.safetensors").read_bytes()
+    files = {p.name for p in tmp_path.iterdir() if p.is_file()}
+    limit = len(before) // 2
+
+    def shrink():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    full = run(*arguments, preexec_fn=shrink)
+    assert full.returncode == 2, full.stderr[-2000:]
+    assert "cannot write checkpoint" in full.stderr
+    assert "the one before is kept" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+    assert (tmp_path / "model.safetensors").read_bytes() == exported
+    assert {p.name for p in tmp_path.iterdir() if p.is_file()} == files  # and nothing half-written beside it
+    again = run(*arguments, "resume=true")
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert json.loads((tmp_path / "result.json").read_text())["steps"] == 6
+
+
+def test_a_one_cycle_schedule_that_has_ended_says_so(datasets, tmp_path):
+    steps = ("trainer.val_every_steps=100", "save_every=2")
+    arguments = (*SMALL, f"data.root={datasets}", f"out={tmp_path}", *steps)
+    assert run(*arguments, "trainer.max_steps=2").returncode == 0
+    longer = run(*arguments, "trainer.max_steps=6", "resume=true")
+    assert longer.returncode == 2
+    assert "laid out for 2 steps" in longer.stderr
 
 
 def test_two_processes_train_together(datasets, tmp_path):

@@ -51,7 +51,7 @@ class Scale:
     seeds: tuple[int, ...] = (1, 2, 3)
 
 
-QUICK = Scale(rooms=(4, 16), usual=16, mixed=4, unseen=4, steps=120, seeds=(1,))
+QUICK = Scale(rooms=(4, 16), usual=16, mixed=4, unseen=4, steps=200, seeds=(1,))
 
 
 @dataclass
