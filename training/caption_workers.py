@@ -220,9 +220,7 @@ class RayPool:
             import ray
             from ray.exceptions import RayActorError, RayTaskError
         except ImportError as error:
-            raise MissingDependencyError(
-                'workers need Ray: pip install "mosaic3d_ros[captions]", or run with --workers 0'
-            ) from error
+            raise MissingDependencyError('workers need Ray: pip install "ray>=2.30", or run with --workers 0') from error
         self._ray, self.size, self._died, self._failed = ray, workers, RayActorError, RayTaskError
         os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: beside anything else the workers starve
         root = str(Path(__file__).resolve().parent.parent)

@@ -20,13 +20,14 @@ _IMAGES = (".jpg", ".jpeg", ".png")
 _PRIMESENSE = PinholeCamera(525.0, 525.0, 319.5, 239.5, 640, 480)
 
 
-class _Poses:
+class PoseChecks:
     """Collects valid poses and counts the others."""
 
     def __init__(self) -> None:
         self.skipped: dict[str, int] = {}
 
     def check(self, matrix: NDArray[np.float64], name: str) -> NDArray[np.float64] | None:
+        """The pose, or None if it is none, which is counted."""
         try:
             return check_transform(matrix, name)
         except FrameError as error:
@@ -34,13 +35,15 @@ class _Poses:
             return None
 
     def skip(self, reason: str, text: str) -> None:
+        """Count a frame that cannot be used."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
         _log.warning("frame skipped: %s", text)
 
 
-def _finish(
-    name: str, kind: str, files: list[FrameFiles], calibration: Calibration, poses: _Poses, align: bool
+def finish(
+    name: str, kind: str, files: list[FrameFiles], calibration: Calibration, poses: PoseChecks, align: bool
 ) -> FolderSequence:
+    """The sequence of some frames; SequenceError with what was skipped if there are none."""
     if not files:
         reasons = ", ".join(f"{n} {r}" for r, n in poses.skipped.items()) or "no poses"
         raise SequenceError(f"{name} ({kind}) has no frame with colour, depth and a usable pose ({reasons})")
@@ -49,7 +52,8 @@ def _finish(
     return sequence
 
 
-def _matrix_file(path: Path) -> NDArray[np.float64]:
+def read_matrix(path: Path) -> NDArray[np.float64]:
+    """A 4x4 matrix from a text file; NaN throughout where it is none."""
     try:
         values = np.array(path.read_text(encoding="utf-8").split(), np.float64)
     except ValueError:
@@ -65,7 +69,7 @@ def open_sevenscenes(folder: Path, rate_hz: float = 30.0, align_gravity: bool = 
         k = np.array(intrinsics.read_text(encoding="utf-8").split(), np.float64)
         depth_camera = PinholeCamera.from_matrix(k, 640, 480)
     calibration = load_calibration(folder, Calibration(depth_camera, invalid=[0, 65535]))
-    files, poses = [], _Poses()
+    files, poses = [], PoseChecks()
     for depth in sorted(folder.glob("frame-*.depth.png")):
         stem = depth.name.removesuffix(".depth.png")
         color = next((p for p in (folder / f"{stem}.color{s}" for s in _IMAGES) if p.exists()), None)
@@ -75,14 +79,15 @@ def open_sevenscenes(folder: Path, rate_hz: float = 30.0, align_gravity: bool = 
                 "missing_color" if color is None else "no_pose", f"{stem} lacks its {'colour image' if color is None else 'pose'}"
             )
             continue
-        pose = poses.check(_matrix_file(pose_file), pose_file.name)
+        pose = poses.check(read_matrix(pose_file), pose_file.name)
         if pose is not None:
             number = int("".join(c for c in stem if c.isdigit()) or 0)
             files.append(FrameFiles(color, depth, pose, int(number / rate_hz * 1e9)))
-    return _finish(folder.name, "7-Scenes style", files, calibration, poses, align_gravity)
+    return finish(folder.name, "7-Scenes style", files, calibration, poses, align_gravity)
 
 
-def _numbered(folder: Path) -> dict[int, Path]:
+def numbered_images(folder: Path) -> dict[int, Path]:
+    """Images called by their number."""
     return {int(p.stem): p for p in sorted(folder.iterdir()) if p.suffix.lower() in _IMAGES and p.stem.isdigit()}
 
 
@@ -96,9 +101,9 @@ def open_open3d_log(folder: Path, rate_hz: float = 30.0, align_gravity: bool = T
     if values.size == 0 or values.size % 19:
         raise SequenceError(f"{log} is truncated: expected blocks of 3 + 16 numbers, found {values.size} numbers")
     matrices = values.reshape(-1, 19)[:, 3:].reshape(-1, 4, 4)
-    colors = _numbered(folder / "color" if (folder / "color").is_dir() else folder / "image")
-    depths = _numbered(folder / "depth")
-    files, poses = [], _Poses()
+    colors = numbered_images(folder / "color" if (folder / "color").is_dir() else folder / "image")
+    depths = numbered_images(folder / "depth")
+    files, poses = [], PoseChecks()
     for number in sorted(set(colors) & set(depths)):
         if number >= len(matrices):
             poses.skip("no_pose", f"frame {number} has no block in {log.name}")
@@ -106,7 +111,7 @@ def open_open3d_log(folder: Path, rate_hz: float = 30.0, align_gravity: bool = T
         pose = poses.check(matrices[number], f"{log.name} block {number}")
         if pose is not None:
             files.append(FrameFiles(colors[number], depths[number], pose, int(number / rate_hz * 1e9)))
-    return _finish(folder.name, "Open3D style", files, load_calibration(folder, Calibration(_PRIMESENSE)), poses, align_gravity)
+    return finish(folder.name, "Open3D style", files, load_calibration(folder, Calibration(_PRIMESENSE)), poses, align_gravity)
 
 
 def _tum_table(path: Path, columns: int) -> list[tuple[float, list[str]]]:
@@ -136,7 +141,7 @@ def open_tum(
     """
     colors, depths = _tum_table(folder / "rgb.txt", 1), _tum_table(folder / "depth.txt", 1)
     truth = _tum_table(folder / "groundtruth.txt", 7)
-    poses = _Poses()
+    poses = PoseChecks()
     times, matrices = [], []
     for time, words in truth:
         try:
@@ -162,4 +167,4 @@ def open_tum(
         pose = interpolate_pose(matrices[after - 1], matrices[after], float((time - t0) / max(t1 - t0, 1e-9)))
         files.append(FrameFiles(folder / colors[nearest][1][0], folder / name, pose, int(time * 1e9)))
     default = Calibration(_PRIMESENSE, depth_unit_m=1 / 5000)
-    return _finish(folder.name, "TUM style", files, load_calibration(folder, default), poses, align_gravity)
+    return finish(folder.name, "TUM style", files, load_calibration(folder, default), poses, align_gravity)

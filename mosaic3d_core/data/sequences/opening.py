@@ -7,11 +7,13 @@ from typing import Any
 
 from mosaic3d_core.data.sequences.base import RGBDSequence
 from mosaic3d_core.data.sequences.folders import open_open3d_log, open_sevenscenes, open_tum
+from mosaic3d_core.data.sequences.scannet_export import is_scannet_export, open_scannet_export
 from mosaic3d_core.errors import SequenceError
 
 _STYLES = (
     "a 7-Scenes folder (frame-*.depth.png with pose.txt), an Open3D folder (color/, depth/, trajectory.log), "
-    "a TUM folder (rgb.txt, depth.txt, groundtruth.txt), a ROS 2 bag (.mcap, .db3 or its folder), or room:SEED"
+    "a TUM folder (rgb.txt, depth.txt, groundtruth.txt), a ScanNet export (color/, depth/, pose/, intrinsic/), "
+    "a ROS 2 bag (.mcap, .db3 or its folder), or room:SEED"
 )
 
 
@@ -19,7 +21,7 @@ def open_sequence(path: str | Path, **options: Any) -> RGBDSequence:
     """Open a posed RGB-D sequence.
 
     Args:
-        path: A folder in one of three styles, a ROS 2 bag, or "room:SEED" / "room:SEED:SPLIT" for a generated room.
+        path: A folder in one of four styles, a ROS 2 bag, or "room:SEED" / "room:SEED:SPLIT" for a generated room.
         **options: Passed to the reader (`align_gravity`, topic names of a bag, frames of a room, ...).
 
     Raises:
@@ -47,6 +49,8 @@ def _open_folder(source: Path, options: dict[str, Any]) -> RGBDSequence:
         p.exists() for p in (source / "trajectory.log", source / "test_scene" / "trajectory.log")
     ):
         return open_open3d_log(source, **options)
+    if is_scannet_export(source):
+        return open_scannet_export(source, **options)
     if (source / "depth.txt").exists() and (source / "rgb.txt").exists():
         if not (source / "groundtruth.txt").exists():
             raise SequenceError(f"{source} is a TUM sequence without poses: groundtruth.txt is missing")

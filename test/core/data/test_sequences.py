@@ -71,6 +71,44 @@ def tum(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def scannet(tmp_path) -> Path:
+    """Colour images are larger than depth images, as ScanNet's are."""
+    for k in range(3):
+        images(tmp_path / "color" / f"{k}.png", tmp_path / "depth" / f"{k}.png")
+        Image.fromarray(np.kron(COLOR, np.ones((2, 2, 1), np.uint8))).save(tmp_path / "color" / f"{k}.png")
+        (tmp_path / "pose").mkdir(exist_ok=True)
+        np.savetxt(tmp_path / "pose" / f"{k}.txt", pose(k))
+    (tmp_path / "intrinsic").mkdir()
+    for name, scale in (("depth", 1.0), ("color", 2.0)):
+        matrix = np.eye(4)
+        matrix[:2, :3] = np.array([[20.0, 0, 7.5], [0, 20.0, 5.5]]) * scale
+        np.savetxt(tmp_path / "intrinsic" / f"intrinsic_{name}.txt", matrix)
+    return tmp_path
+
+
+def test_a_scannet_export_delivers_both_cameras_and_counts_lost_poses(scannet):
+    (scannet / "pose" / "1.txt").write_text(" ".join(["-inf"] * 16))
+    (scannet / "color" / "2.png").unlink()
+    sequence = open_sequence(scannet)
+    (frame,) = list(sequence)
+    assert sequence.skipped == {"nan_pose": 1, "missing_color": 1}
+    assert np.allclose(frame.depth, DEPTH_MM / 1000.0)
+    assert (frame.depth_camera.fx, frame.color_camera.fx) == (20.0, 40.0)
+    assert frame.color.shape == (2 * H, 2 * W, 3)
+    assert np.allclose(frame.T_world_camera, pose(0))
+    assert np.allclose(sequence.gravity_up, (0, 0, 1))
+
+
+def test_a_scannet_export_without_intrinsics_is_named(scannet):
+    (scannet / "intrinsic" / "intrinsic_color.txt").unlink()
+    with pytest.raises(SequenceError, match=r"intrinsic_color.txt is missing"):
+        open_sequence(scannet)
+    (scannet / "intrinsic" / "intrinsic_color.txt").write_text("1 2 3")
+    with pytest.raises(SequenceError, match="must be a 4x4 matrix"):
+        open_sequence(scannet)
+
+
 @pytest.mark.parametrize("style", ["sevenscenes", "open3d", "tum"])
 def test_each_folder_style_delivers_colour_depth_camera_and_pose(style, request):
     sequence = open_sequence(request.getfixturevalue(style))

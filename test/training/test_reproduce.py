@@ -1,0 +1,68 @@
+"""The studies as people run them: one command from nothing to plots, which a second call does not repeat."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from training.studies.mosaic3d import QUICK, Scale, arms
+from training.studies.runs import Spread
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def reproduce(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "training/reproduce.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
+
+
+@pytest.mark.slow
+def test_the_quick_study_runs_from_nothing_to_plots(tmp_path):
+    done = reproduce("mosaic3d", "--quick", "--out", tmp_path)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert {(one["arm"], one["seed"]) for one in found["runs"]} == {(arm, 1) for arm in arms(QUICK)}
+    for name in ("masks", "rooms", "models", "styles"):
+        assert Image.open(tmp_path / f"{name}.png").size[0] > 300
+    # even two hundred steps on sixteen rooms learn something; everything else needs the whole study
+    assert found["claims"]["precise masks over chance"]["mean"] > 1.0
+    assert 0.1 < 100 * found["chance"][0] < 2.0
+    started = time.monotonic()
+    again = reproduce("mosaic3d", "--quick", "--out", tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert time.monotonic() - started < 60  # nothing is trained twice
+    assert json.loads((tmp_path / "results.json").read_text()) == found
+
+
+def test_the_whole_study_varies_one_thing_at_a_time():
+    scale = Scale()
+    found = {name: set(arguments) for name, arguments in arms(scale).items()}
+    usual = found[f"rooms{scale.usual}"]
+    assert scale.usual in scale.rooms
+    assert scale.mixed in scale.rooms
+    for name in ("boxes", "rooms25", "rooms200", "18a", "34c"):
+        assert len(usual - found[name]) == 1, name
+    assert found["mixed"] > found[f"rooms{scale.mixed}"]
+    assert found["mixed"] > found["other_alone"]
+
+
+def test_bad_input_gets_one_clear_line(tmp_path):
+    unknown = reproduce("mosaic4d", "--out", tmp_path)
+    assert unknown.returncode == 2
+    assert "mosaic3d" in unknown.stderr
+    file = tmp_path / "file"
+    file.write_text("")
+    nowhere = reproduce("mosaic3d", "--quick", "--out", file)
+    assert nowhere.returncode == 2
+    assert nowhere.stderr.startswith("error: ")
+
+
+def test_a_figure_comes_with_its_spread():
+    assert str(Spread((0.10, 0.12, 0.14))) == "12.0 ± 2.0"
+    assert str(Spread((0.10,))) == "10.0"
