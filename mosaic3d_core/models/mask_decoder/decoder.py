@@ -1,0 +1,162 @@
+"""The mask decoder: queries become objects by attending to the voxels of their own masks.
+
+Mosaic3D's "OpenSegment3D" (arXiv 2502.02548, section on instance segmentation; after Mask3D, arXiv 2210.03105): queries start at
+points far from each other, without content; each step masks the attention by the mask that a query has so far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mosaic3d_core.models.mask_decoder.config import MaskDecoderConfig
+from mosaic3d_core.models.mask_decoder.layers import (
+    CrossAttention,
+    FeedForward,
+    FourierPositions,
+    QueryProjection,
+    SelfAttention,
+)
+from mosaic3d_core.models.mask_decoder.sampling import farthest_points
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Objects after one step.
+
+    Attributes:
+        object_logits: Object (0) against nothing (1). Shape (Q, 2).
+        mask_logits: Above 0 in the mask. Shape (Q, V).
+        embeddings: Place in text space, not normalised. Shape (Q, D).
+    """
+
+    object_logits: Tensor
+    mask_logits: Tensor
+    embeddings: Tensor
+
+
+@dataclass(frozen=True)
+class DecoderOutput:
+    """What the decoder says of a scene.
+
+    Attributes:
+        final: After the last step.
+        steps: After the steps before (without the last), where they were asked for.
+        start: Voxel at which each query started. Shape (Q,), int64.
+    """
+
+    final: Prediction
+    steps: list[Prediction]
+    start: np.ndarray
+
+
+class MaskDecoder(nn.Module):
+    """The decoder, under the published names and shapes.
+
+    Its features are those in text space, of which there are hundreds per voxel; they are never made. Both layers that read them
+    are linear, so the head of the encoder is folded into them (`decoder_proj` and `linear.0`).
+
+    Args:
+        config: Sizes.
+    """
+
+    def __init__(self, config: MaskDecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, heads = config.hidden, config.heads
+        self.decoder_proj = nn.Linear(config.text_width, width)
+        self.query_proj = QueryProjection(width)
+        self.pos_enc = FourierPositions(width, config.fourier_scale)
+        self.decoder_norm = nn.LayerNorm(width)
+        self.linear = nn.ModuleList([nn.Linear(config.text_width, width)])
+        self.cross_attention = nn.ModuleList([CrossAttention(width, heads)])
+        self.self_attention = nn.ModuleList([SelfAttention(width, heads)])
+        self.ffn = nn.ModuleList([FeedForward(width, config.feedforward)])
+        self.class_head = nn.Linear(width, 2)
+        self.mask_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        self.clip_head = nn.Linear(width, config.text_width)
+
+    def forward(
+        self,
+        features: Tensor,
+        head_weight: Tensor,
+        head_bias: Tensor | None,
+        positions: Tensor,
+        queries: int | None = None,
+        steps: bool = False,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> DecoderOutput:
+        """Find the objects of one scene.
+
+        Args:
+            features: Voxel features before the encoder's head. Shape (V, C).
+            head_weight: The head. Shape (D, C).
+            head_bias: Its bias (D,), or None.
+            positions: Mean position of each voxel's points, metres. Shape (V, 3).
+            queries: Queries; None for the configured number. Never more than voxels.
+            steps: Whether predictions after the earlier steps are wanted (auxiliary losses).
+            generator: Draws the first query and, in training, the attended voxels.
+            dtype: Dtype of what is done per voxel; None for that of the features. Queries stay in float32.
+
+        Returns:
+            The objects; none for a scene without voxels.
+
+        Raises:
+            ValueError: If the head does not fit the decoder.
+        """
+        if head_weight.shape[0] != self.config.text_width:
+            raise ValueError(
+                f"the mask decoder reads a text space of {self.config.text_width}, but the encoder's has {head_weight.shape[0]}: "
+                "use the decoder that was trained with this encoder"
+            )
+        wanted = queries or (self.config.queries if self.training else self.config.test_queries)
+        dtype = dtype or features.dtype
+        first = int(torch.randint(max(len(positions), 1), (1,), generator=generator)) if self.training else 0
+        start = farthest_points(positions.detach().cpu().numpy(), wanted, first)
+        mask_features = _folded(self.decoder_proj, head_weight, head_bias, features).to(dtype)
+        if not len(start):
+            return DecoderOutput(self._predict(features.new_zeros(0, self.config.hidden), mask_features), [], start)
+        memory = _folded(cast(nn.Linear, self.linear[0]), head_weight, head_bias, features).to(dtype)
+        low, high = positions.min(0).values, positions.max(0).values
+        encoded = self.pos_enc(positions, low, high)
+        place = self.query_proj(encoded[torch.from_numpy(start).to(encoded.device)])
+        cross = cast(CrossAttention, self.cross_attention[0])
+        keys, values = cross.keys_and_values(memory, encoded.to(dtype))  # the same in every step
+        content = torch.zeros_like(place)
+        before: list[Prediction] = []
+        for _ in range(self.config.iterations):
+            prediction = self._predict(content, mask_features)
+            if steps:
+                before.append(prediction)
+            content = self._step(content, place, prediction.mask_logits, keys, values, generator)
+        return DecoderOutput(self._predict(content, mask_features), before, start)
+
+    def _step(
+        self, content: Tensor, place: Tensor, mask: Tensor, keys: Tensor, values: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """One pass through the layers."""
+        allowed = mask.detach() >= 0
+        if self.training and keys.shape[1] > self.config.max_keys:
+            drawn = torch.randperm(keys.shape[1], generator=generator)[: self.config.max_keys].to(keys.device)
+            allowed, keys, values = allowed[:, drawn], keys[:, drawn], values[:, drawn]
+        allowed = allowed | ~allowed.any(1, keepdim=True)  # who may see nothing may see everything
+        content = self.cross_attention[0](content, place, keys, values, allowed)
+        content = self.self_attention[0](content, place)
+        return self.ffn[0](content)
+
+    def _predict(self, content: Tensor, mask_features: Tensor) -> Prediction:
+        content = self.decoder_norm(content)
+        masks = self.mask_head(content).to(mask_features.dtype) @ mask_features.T
+        return Prediction(self.class_head(content), masks.float(), self.clip_head(content))
+
+
+def _folded(layer: nn.Linear, head_weight: Tensor, head_bias: Tensor | None, features: Tensor) -> Tensor:
+    """``layer(head(features))`` without the features in text space between them."""
+    weight = layer.weight @ head_weight.to(layer.weight.dtype)
+    bias = layer.bias if head_bias is None else layer.bias + layer.weight @ head_bias.to(layer.weight.dtype)
+    return nn.functional.linear(features.to(weight.dtype), weight, bias)
