@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,17 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from mosaic3d_core.data.caption_dataset import CaptionCollate, CaptionDataset, SampleRecipe, find_scenes
+from mosaic3d_core.data.caption_dataset import CaptionDataset, SampleRecipe, find_scenes
 from mosaic3d_core.data.caption_files import caption_sources
 from mosaic3d_core.data.caption_filter import CaptionFilter
+from mosaic3d_core.data.mask_dataset import TRUTH, MaskDataset
 from mosaic3d_core.data.mixing import DatasetMix, SingleDatasetBatches
 from mosaic3d_core.data.published_transforms import published_transforms
 from mosaic3d_core.data.synthetic.captions import plain_vocabulary
+from mosaic3d_core.data.synthetic.classes import CLASS_NAMES
 from mosaic3d_core.data.transforms import Transform, training_transforms
 from mosaic3d_core.errors import Mosaic3DError
+from mosaic3d_core.models.scene_encoder import SceneEncoder
 
 TRANSFORMS = ("rooms", "published", "none")
 
@@ -35,19 +38,7 @@ def build_datasets(data: Any, model: Any, voxelization: str, seed: int) -> Datas
     Raises:
         Mosaic3DError: If a dataset has no scene, or names something unknown.
     """
-    if voxelization not in ("anchored", "official"):
-        raise Mosaic3DError(f'voxelization must be "anchored" or "official", got "{voxelization}"')
-    if not data.datasets:
-        raise Mosaic3DError("data.datasets names no dataset: choose data=rooms, sc, sc+ar, ...")
-    recipe = SampleRecipe(
-        model.voxel_size_m,
-        tuple(model.channels),
-        published=voxelization == "official",
-        captions_per_mask=data.captions_per_mask,
-        max_masks=data.max_masks,
-        max_voxels=data.max_voxels,
-        caption_filter=CaptionFilter() if data.caption_filter else None,
-    )
+    recipe = _recipe(data, model.voxel_size_m, tuple(model.channels), voxelization)
     found = []
     for name, spec in data.datasets.items():
         folders = _scenes(str(name), Path(data.root), spec)
@@ -55,9 +46,40 @@ def build_datasets(data: Any, model: Any, voxelization: str, seed: int) -> Datas
     return DatasetMix(found)
 
 
+def build_mask_datasets(data: Any, encoder: SceneEncoder, voxelization: str, seed: int) -> DatasetMix:
+    """The datasets of a configuration as targets of the mask decoder; they feed the encoder what it was trained on.
+
+    Raises:
+        Mosaic3DError: If a dataset has no scene, or names something unknown.
+    """
+    recipe = _recipe(data, encoder.voxel_size_m, encoder.input_channels, voxelization)
+    found = []
+    for name, spec in data.datasets.items():
+        folders = _scenes(str(name), Path(data.root), spec)
+        sources = list(spec.sources)
+        found.append(MaskDataset(folders, sources, recipe, _transform(spec), CLASS_NAMES, seed, data.min_points))
+    return DatasetMix(found)
+
+
+def _recipe(data: Any, voxel_size_m: float, channels: tuple[str, ...], voxelization: str) -> SampleRecipe:
+    if voxelization not in ("anchored", "official"):
+        raise Mosaic3DError(f'voxelization must be "anchored" or "official", got "{voxelization}"')
+    if not data.datasets:
+        raise Mosaic3DError("data.datasets names no dataset: choose data=rooms, sc, sc+ar, ...")
+    return SampleRecipe(
+        voxel_size_m,
+        channels,
+        published=voxelization == "official",
+        captions_per_mask=data.captions_per_mask,
+        max_masks=data.max_masks,
+        max_voxels=data.max_voxels,
+        caption_filter=CaptionFilter() if data.caption_filter else None,
+    )
+
+
 def _scenes(name: str, root: Path, spec: Any) -> list[Path]:
     folder = root / spec.folder
-    there = {scene.name: scene for source in spec.sources for scene in find_scenes(folder, source)}
+    there = {scene.name: scene for source in spec.sources for scene in _with_source(folder, source)}
     if not there:
         has = sorted({source for p in sorted(folder.glob("*/coord.npy"))[:50] for source in caption_sources(p.parent)})
         found = f"its scenes have captions of {', '.join(has)}" if has else "run training/prepare_data.py first"
@@ -82,6 +104,12 @@ def _scenes(name: str, root: Path, spec: Any) -> list[Path]:
     return [there[one] for one in sorted(listed)]
 
 
+def _with_source(folder: Path, source: str) -> list[Path]:
+    if source != TRUTH:
+        return find_scenes(folder, source)
+    return sorted(p.parent for p in folder.glob("*/coord.npy") if (p.parent / "instance.npy").exists())
+
+
 def _transform(spec: Any) -> Transform | None:
     if spec.transforms not in TRANSFORMS:
         raise Mosaic3DError(f"transforms {spec.transforms} are unknown: choose {', '.join(TRANSFORMS)}")
@@ -103,6 +131,11 @@ def all_captions(datasets: Iterable[CaptionDataset]) -> set[str]:
     return texts
 
 
+def negatives(data: Any) -> list[str]:
+    """Texts that are candidates in every batch of a configuration."""
+    return [text for text, _ in plain_vocabulary()] if data.negatives else []
+
+
 class TrainingData(lightning.LightningDataModule):
     """Loaders of a process.
 
@@ -111,17 +144,15 @@ class TrainingData(lightning.LightningDataModule):
         data: Group ``data``.
         seed: Seed of all orders.
         validation: Items of the validation sets, (set, scene) each.
+        collate: Makes a batch of samples.
     """
 
-    def __init__(self, mix: DatasetMix, data: Any, seed: int, validation: list[tuple[int, int]]) -> None:
+    def __init__(
+        self, mix: DatasetMix, data: Any, seed: int, validation: list[tuple[int, int]], collate: Callable[[list[Any]], Any]
+    ) -> None:
         super().__init__()
-        self.mix, self.data, self.seed, self.validation = mix, data, seed, validation
+        self.mix, self.data, self.seed, self.validation, self.collate = mix, data, seed, validation, collate
         self.sampler: SingleDatasetBatches | None = None
-
-    @property
-    def negatives(self) -> list[str]:
-        """Texts that are candidates in every batch."""
-        return [text for text, _ in plain_vocabulary()] if self.data.negatives else []
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of this process."""
@@ -134,7 +165,7 @@ class TrainingData(lightning.LightningDataModule):
             self.mix,
             batch_sampler=self.sampler,  # type: ignore[arg-type]
             num_workers=self.data.workers,
-            collate_fn=CaptionCollate(self.negatives, self.data.balance),
+            collate_fn=self.collate,
             worker_init_fn=_one_thread,
             prefetch_factor=3 if self.data.workers else None,
         )

@@ -1,8 +1,9 @@
-"""Stage-1 training: language alignment of a sparse encoder.
+"""Stage-1 training, language alignment of a sparse encoder; and with an experiment of stage 2 that of a mask decoder.
 
 python training/prepare_data.py synthetic --rooms 1100 --out data/rooms
 python training/train.py data.root=data/rooms
 python training/train.py experiment=train_spunet_multidata_ppt data=sc+ar trainer=ddp trainer.devices=8 logger=wandb
+python training/train.py experiment=train_opensegment3d_scannet model.net.backbone_ckpt=FILE trainer=ddp trainer.devices=8
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import logging
 import os
 import sys
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python train
 import hydra
 import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from omegaconf import DictConfig, OmegaConf
 
+from mosaic3d_core.data.caption_dataset import CaptionCollate
 from mosaic3d_core.data.synthetic.classes import CLASS_NAMES
 from mosaic3d_core.errors import Mosaic3DError
 from mosaic3d_core.models.building import build_prompt_driven, build_sparse_unet
@@ -36,11 +36,11 @@ from mosaic3d_core.models.prompt_driven import PromptDrivenUNet
 from mosaic3d_core.models.sparse_unet import SparseUNet
 from mosaic3d_core.models.text import get_text_encoder
 from training.alignment import CaptionAlignment
-from training.checkpointing import AtomicCheckpoints
-from training.data import TrainingData, all_captions, build_datasets
+from training.data import TrainingData, all_captions, build_datasets, negatives
 from training.losses import build_loss
-from training.outputs import build_logger, write_summary
+from training.outputs import write_summary
 from training.text_table import OnlineTexts, TextTable
+from training.trainer import GoOn, build_trainer
 from training.validation import Validation, validation_sets
 
 #: More distinct captions than this are encoded as they come.
@@ -101,29 +101,6 @@ class _Outputs(lightning.Callback):
         self.best = float(state_dict["best"])
 
 
-class _GoOn(lightning.Callback):
-    """After a stop in the middle of an epoch, leaves out the batches that were done."""
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Tell the sampler; in a run that was not resumed nothing is done yet.
-
-        Raises:
-            Mosaic3DError: If the run was planned for fewer steps and its schedule cannot be drawn out.
-        """
-        # by the optimiser's steps: a checkpoint is written before the loop has counted the batch that led to it
-        sampler, together = trainer.datamodule.sampler, trainer.accumulate_grad_batches  # type: ignore[attr-defined]
-        if sampler is not None:
-            steps = trainer.global_step - trainer.current_epoch * -(-len(sampler) // together)
-            sampler.skip = steps * together
-        schedule: Any = pl_module.lr_schedulers()
-        planned, wanted = getattr(schedule, "total_steps", None), int(trainer.estimated_stepping_batches)
-        if planned is not None and planned < wanted:
-            raise Mosaic3DError(
-                f"this run's OneCycle schedule was laid out for {planned} steps and cannot be resumed for {wanted}: start a new "
-                "run, or keep trainer.max_epochs and trainer.max_steps"
-            )
-
-
 def train(config: DictConfig) -> dict[str, float]:
     """Train, export `model.safetensors` and return the last validation scores.
 
@@ -135,6 +112,10 @@ def train(config: DictConfig) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
+    if config.loss.kind == "mask":
+        from training.mask_training import train_decoder
+
+        return train_decoder(config, out)
     mix = build_datasets(config.data, config.model, config.voxelization, config.seed)
     model = build_model(config)
     if isinstance(model, PromptDrivenUNet) and any(one.condition not in model.config.conditions for one in mix.datasets):
@@ -148,8 +129,9 @@ def train(config: DictConfig) -> dict[str, float]:
     }
     validation = Validation(validation_sets(config), encoder, config.prompt, config.voxelization, metadata)
     _check_conditions(model, validation)
-    data = TrainingData(mix, config.data, config.seed, validation.items)
-    captions = all_captions(mix.datasets) | set(data.negatives)
+    always = negatives(config.data)
+    data = TrainingData(mix, config.data, config.seed, validation.items, CaptionCollate(always, config.data.balance))
+    captions = all_captions(mix.datasets) | set(always)
     if len(captions) <= _LARGEST_TABLE:
         texts: Any = TextTable(captions | set(CLASS_NAMES), config.text_encoder, out / "captions.npz", config.text_cache)
     else:
@@ -159,7 +141,7 @@ def train(config: DictConfig) -> dict[str, float]:
     loss = build_loss(OmegaConf.to_container(config.loss))  # type: ignore[arg-type]
     module = CaptionAlignment(model, loss, texts, optim, validation, seconds)
     outputs = _Outputs(out, metadata)
-    trainer = _build_trainer(config, out, [outputs, _GoOn()])
+    trainer = build_trainer(config, out, [outputs, GoOn()])
     resume = out / "last.ckpt" if config.resume and (out / "last.ckpt").exists() else None
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=None if resume is None else True)
     scores = trainer.validate(module, datamodule=data, verbose=False)[0]
@@ -178,42 +160,6 @@ def _check_conditions(model: SparseUNet | PromptDrivenUNet, validation: Validati
                 f"validation set {one.name} needs condition {one.condition}, but {', '.join(model.config.conditions)} are "
                 f"trained: leave it out of data.val_datasets, or set datasets.{one.name}.condition"
             )
-
-
-def _build_trainer(config: DictConfig, out: Path, callbacks: list[lightning.Callback]) -> lightning.Trainer:
-    spec = config.trainer
-    by_steps = spec.val_every_steps is not None
-    # a batch of one dataset leaves the norms of the other conditions without a gradient
-    strategy = "ddp_find_unused_parameters_true" if spec.strategy == "ddp" else spec.strategy
-    saved = partial(ModelCheckpoint, out, enable_version_counter=False)
-    try:
-        return lightning.Trainer(
-            accelerator=spec.accelerator,
-            devices=spec.devices,
-            num_nodes=spec.num_nodes,
-            strategy=strategy,
-            plugins=[AtomicCheckpoints()],
-            precision="16-mixed" if spec.precision == "16-mixed" else "32-true",
-            max_epochs=spec.max_epochs,
-            max_steps=spec.max_steps,
-            accumulate_grad_batches=spec.accumulate_grad_batches,
-            logger=build_logger(config.logger, out),
-            gradient_clip_val=config.optim.clip_norm,
-            callbacks=[
-                saved(filename="last", every_n_train_steps=config.save_every),
-                saved(filename="best", monitor="val/f_miou", mode="max"),
-                RichProgressBar(refresh_rate=20),
-                *callbacks,
-            ],
-            val_check_interval=spec.val_every_steps * spec.accumulate_grad_batches if by_steps else 1.0,
-            check_val_every_n_epoch=None if by_steps else spec.check_val_every_n_epoch,
-            num_sanity_val_steps=0,
-            log_every_n_steps=max(1, min(20, spec.max_steps // 20)) if spec.max_steps > 0 else 20,
-            enable_model_summary=False,
-            use_distributed_sampler=False,  # the sampler shares the batches out by itself
-        )
-    except (lightning.fabric.utilities.exceptions.MisconfigurationException, ValueError) as error:
-        raise Mosaic3DError(f"the trainer cannot be set up so: {error}") from error
 
 
 def _quieten_lightning() -> None:

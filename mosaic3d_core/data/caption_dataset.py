@@ -126,10 +126,8 @@ class CaptionDataset(Dataset[VoxelSample]):
         """A scene with the draws of an epoch."""
         rng = np.random.default_rng([self.seed, epoch, index])
         folder = self.folders[index]
-        scene = self._read(folder, rng)
-        if self.transform is not None:
-            scene = self.transform(scene, rng)
-        indices, features, owner = _voxelise(scene, self.recipe)
+        scene = self._augmented(folder, rng)
+        indices, features, owner = voxelise(scene, self.recipe)
         masks = [owner[m] if self.recipe.published else np.unique(owner[m]) for m in scene.masks]
         if self.recipe.max_voxels is not None and len(indices) > self.recipe.max_voxels:
             keep = _nearest(indices, indices[rng.integers(len(indices))], self.recipe.max_voxels)
@@ -144,6 +142,10 @@ class CaptionDataset(Dataset[VoxelSample]):
                 texts.append(captions[int(c)])
         draw = self.seed, epoch, index
         return VoxelSample(indices, features, owner, scene.segment, pairs, texts, self.condition, folder.name, draw)
+
+    def _augmented(self, folder: Path, rng: np.random.Generator) -> CaptionedScene:
+        scene = self._read(folder, rng)
+        return scene if self.transform is None else self.transform(scene, rng)
 
     def _read(self, folder: Path, rng: np.random.Generator) -> CaptionedScene:
         there = [source for source in self.sources if (folder / f"captions.{source}.npz").exists()] or list(self.sources)
@@ -160,7 +162,7 @@ class CaptionDataset(Dataset[VoxelSample]):
         return np.sort(rng.choice(there, self.recipe.max_masks, replace=False))
 
 
-def _voxelise(scene: CaptionedScene, recipe: SampleRecipe) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
+def voxelise(scene: CaptionedScene, recipe: SampleRecipe) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
     """Cells (V, 3), features (V, C) and the cell of every point (N,)."""
     if not recipe.published:
         inputs = build_encoder_input(scene_snapshot(scene), recipe.voxel_size_m, recipe.channels)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic3d_core.data.caption_files import SceneFolderError, read_captions, write_atomically, write_captions
+from mosaic3d_core.data.caption_files import MaskCaptions, SceneFolderError, read_captions, write_atomically, write_captions
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,14 @@ def read_instances(folder: Path, segment: str, instance: str) -> LabelledInstanc
     return LabelledInstances(of_class, _array(folder, instance, None, len(of_class)).astype(np.int64))
 
 
-def read_scene_folder(folder: Path, source: str) -> CaptionedScene:
+def read_scene_folder(folder: Path, source: str | None) -> CaptionedScene:
     """Read a scene written by `write_scene_folder`.
 
     Arrays are memory-mapped until they are used.
+
+    Args:
+        folder: The scene.
+        source: Caption source; None reads the points alone.
 
     Raises:
         SceneFolderError: Naming the file, what it holds and what was expected.
@@ -143,7 +147,7 @@ def read_scene_folder(folder: Path, source: str) -> CaptionedScene:
     coord = _array(folder, "coord.npy", 3, None)
     n = len(coord)
     normal = _array(folder, "normal.npy", 3, n) if (folder / "normal.npy").exists() else np.zeros((n, 3), np.float32)
-    pairs = read_captions(folder, source, n)
+    pairs = MaskCaptions([], [], None) if source is None else read_captions(folder, source, n)
     return CaptionedScene(
         folder.name,
         coord.astype(np.float32),

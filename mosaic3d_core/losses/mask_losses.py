@@ -19,13 +19,18 @@ OBJECT, NOTHING = 0, 1
 class MaskTargets:
     """True objects of a scene.
 
+    The published losses count points, while masks are predicted on voxels. With the share of each voxel's points that lie in a
+    mask, and with their number, losses over voxels equal those over points.
+
     Attributes:
-        masks: (T, P) bool.
-        embeddings: Unit text embedding of each object (T, D), or None where captions do not count.
+        masks: In the mask, or the share of the voxel that is. Shape (T, P), bool or in [0, 1].
+        embeddings: Unit text embedding of each object (T, D), zeros for one without a text; None where captions do not count.
+        counts: Points of each voxel (P,); None for one each.
     """
 
     masks: Tensor
     embeddings: Tensor | None = None
+    counts: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,29 +50,36 @@ class MaskWeights:
     caption: float = 1.0
 
 
-def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """``1 - (2 |p t| + 1) / (|p| + |t| + 1)`` of each mask: logits and targets (N, P) -> (N,)."""
+def dice_loss(logits: Tensor, targets: Tensor, counts: Tensor | None = None) -> Tensor:
+    """``1 - (2 |p t| + 1) / (|p| + |t| + 1)`` of each mask: logits and targets (N, P), counts (P,) -> (N,)."""
     probability = logits.sigmoid()
-    targets = targets.to(probability.dtype)
-    return 1 - (2 * (probability * targets).sum(1) + 1) / (probability.sum(1) + targets.sum(1) + 1)
+    targets, counts = targets.to(probability.dtype), _ones(counts, logits)
+    both = (probability * targets) @ counts
+    return 1 - (2 * both + 1) / (probability @ counts + targets @ counts + 1)
 
 
-def mask_bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean binary cross-entropy of each mask: logits and targets (N, P) -> (N,)."""
-    return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none").mean(1)
+def mask_bce(logits: Tensor, targets: Tensor, counts: Tensor | None = None) -> Tensor:
+    """Mean binary cross-entropy of each mask: logits and targets (N, P), counts (P,) -> (N,)."""
+    counts = _ones(counts, logits)
+    each = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
+    return each @ counts / counts.sum().clamp(min=1)
+
+
+def _ones(counts: Tensor | None, like: Tensor) -> Tensor:
+    return like.new_ones(like.shape[1]) if counts is None else counts.to(like.dtype)
 
 
 @torch.no_grad()
 def matching_costs(prediction: Prediction, targets: MaskTargets, weights: MaskWeights) -> Tensor:
     """Cost of giving each query each target. Shape (Q, T)."""
     logits = prediction.mask_logits
-    true = targets.masks.to(logits.dtype)
-    points = max(logits.shape[1], 1)
-    # softplus(-x) t + softplus(x) (1 - t) summed over points, as two products
-    bce = (F.softplus(-logits) @ true.T + F.softplus(logits) @ (1 - true).T) / points
+    counts = _ones(targets.counts, logits)
+    true = targets.masks.to(logits.dtype) * counts
+    # softplus(-x) t + softplus(x) (1 - t) = softplus(x) - x t, summed over points
+    bce = ((F.softplus(logits) @ counts)[:, None] - logits @ true.T) / counts.sum().clamp(min=1)
     probability = logits.sigmoid()
     both = probability @ true.T
-    dice = 1 - (2 * both + 1) / (probability.sum(1)[:, None] + true.sum(1)[None] + 1)
+    dice = 1 - (2 * both + 1) / ((probability @ counts)[:, None] + true.sum(1)[None] + 1)
     certainty = prediction.object_logits.softmax(1)[:, OBJECT]
     return weights.bce * bce + weights.dice * dice - weights.object_ * certainty[:, None]
 
@@ -102,8 +114,8 @@ def mask_loss(
     count = max(len(queries), 1)
     losses = {
         "object": weights.object_ * F.cross_entropy(prediction.object_logits, wanted),
-        "bce": weights.bce * (mask_bce(logits, true).sum() / count + nothing),
-        "dice": weights.dice * (dice_loss(logits, true).sum() / count + nothing),
+        "bce": weights.bce * (mask_bce(logits, true, targets.counts).sum() / count + nothing),
+        "dice": weights.dice * (dice_loss(logits, true, targets.counts).sum() / count + nothing),
     }
     if logit_scale is not None and targets.embeddings is not None:
         losses["caption"] = weights.caption * (
@@ -117,12 +129,14 @@ def object_contrast(objects: Tensor, texts: Tensor, logit_scale: Tensor) -> Tens
 
     Args:
         objects: (N, D), not normalised.
-        texts: Unit embedding of each object's text (N, D); equal ones count as one candidate.
+        texts: Unit embedding of each object's text (N, D); equal ones count as one candidate. Objects with zeros do not count.
         logit_scale: Factor on the cosines.
 
     Returns:
         Scalar; 0 without objects.
     """
+    described = texts.abs().sum(1) > 0
+    objects, texts = objects[described], texts[described]
     if not len(objects):
         return objects.sum()
     candidates, target = torch.unique(texts, dim=0, return_inverse=True)

@@ -99,6 +99,24 @@ def test_the_loss_of_a_scene_adds_up_over_its_matched_objects():
     assert torch.allclose(losses["caption"], contrast)
 
 
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_losses_over_voxels_with_shares_and_counts_equal_those_over_points(seed):
+    g = torch.Generator().manual_seed(seed)
+    owner = torch.randint(0, 9, (60,), generator=g)
+    points = torch.rand(3, 60, generator=g) < 0.4
+    counts = torch.bincount(owner, minlength=9).double()
+    inside = torch.stack([torch.bincount(owner[mask], minlength=9) for mask in points]).double()
+    prediction, truth = case(seed)
+    voxels = MaskTargets(inside / counts.clamp(min=1), truth.embeddings, counts)
+    on_points = Prediction(prediction.object_logits, prediction.mask_logits[:, owner], prediction.embeddings)
+    exact = MaskTargets(points, truth.embeddings)
+    assert torch.allclose(matching_costs(prediction, voxels, WEIGHTS), matching_costs(on_points, exact, WEIGHTS), atol=1e-9)
+    scale = torch.tensor(7.0, dtype=torch.float64)
+    one, other = mask_loss(prediction, voxels, WEIGHTS, scale), mask_loss(on_points, exact, WEIGHTS, scale)
+    assert all(torch.allclose(one[name], other[name], atol=1e-9) for name in other)
+
+
 def test_objects_of_one_text_share_a_candidate():
     g = torch.Generator().manual_seed(0)
     objects = torch.randn(3, 5, generator=g, dtype=torch.float64)
