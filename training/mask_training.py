@@ -11,11 +11,12 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from mosaic3d_core.data.synthetic.classes import CLASS_NAMES
-from mosaic3d_core.errors import Mosaic3DError
+from mosaic3d_core.errors import CheckpointError, Mosaic3DError
 from mosaic3d_core.losses.mask_losses import MaskWeights
 from mosaic3d_core.metrics.class_lists import get_class_list
 from mosaic3d_core.models.mask_decoder import MaskDecoder, MaskDecoderConfig
 from mosaic3d_core.models.mask_decoder.checkpoint import save_decoder
+from mosaic3d_core.models.mask_decoder.segment3d import take_over
 from mosaic3d_core.models.scene_encoder import SceneEncoder
 from mosaic3d_core.models.text import get_text_encoder
 from mosaic3d_core.models.text.base import TextEncoder
@@ -83,6 +84,8 @@ def train_decoder(config: DictConfig, out: Path) -> dict[str, float]:
     texts: Any = TextTable(captions, name, out / "captions.npz", config.text_cache) if small else OnlineTexts(text)
     loss = config.loss
     decoder = MaskDecoder(MaskDecoderConfig(text_width=encoder.head.text_dim, **{key: net[key] for key in _NET}))
+    if net.decoder_init is not None:
+        _start_from(decoder, Path(net.decoder_init))
     module = MaskAlignment(
         decoder,
         encoder,
@@ -103,6 +106,20 @@ def train_decoder(config: DictConfig, out: Path) -> dict[str, float]:
     if trainer.is_global_zero:
         _summary(out, result)
     return result
+
+
+def _start_from(decoder: MaskDecoder, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise CheckpointError(f"model.net.decoder_init={path} does not exist: make it with training/download_segment3d.py")
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"model.net.decoder_init={path} is not a whole safetensors file ({error})") from error
+    done = take_over(decoder, weights)
+    print(f"{len(done.taken)} weights start from {path.name}, {len(done.random)} at random")
 
 
 def _validation(config: DictConfig, encoder: SceneEncoder, text: TextEncoder) -> MaskValidation:

@@ -67,6 +67,11 @@ class QueryEngine:
         """Embed the alternatives now, so that the first query does not wait for it."""
         self._get_alternatives()
 
+    @property
+    def alternatives(self) -> Alternatives:
+        """The built-in concepts and background words, embedded."""
+        return self._get_alternatives()
+
     def prepare(self, feature_map: FeatureMap) -> PreparedMap:
         """Calculate what all queries on a map share, or return it when it is there.
 

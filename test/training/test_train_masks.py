@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from mosaic3d_core.data.caption_files import write_captions
 from mosaic3d_core.data.scene_folder import write_scene_folder
@@ -18,7 +20,9 @@ from mosaic3d_core.data.synthetic.record import record_room
 from mosaic3d_core.errors import CheckpointError
 from mosaic3d_core.metrics.class_lists import get_class_list
 from mosaic3d_core.models.folded_head import FoldedHead
+from mosaic3d_core.models.mask_decoder import MaskDecoder, MaskDecoderConfig
 from mosaic3d_core.models.mask_decoder.checkpoint import load_decoder, save_decoder
+from mosaic3d_core.models.mask_decoder.segment3d import read_segment3d, take_over
 from mosaic3d_core.models.scene_encoder import SceneEncoder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +116,85 @@ def test_what_does_not_fit_is_one_clear_line(rooms, tmp_path, change, message):
     assert "Traceback" not in done.stderr
 
 
+def segment3d_state(hidden: int = 128) -> dict[str, torch.Tensor]:
+    """Weights under Segment3D's names: lists of lists, one entry per level, and projections as convolutions."""
+    g = torch.Generator().manual_seed(0)
+    own = MaskDecoder(MaskDecoderConfig(hidden=hidden)).state_dict()
+    back = {"query_proj": "query_projection", "mask_head": "mask_embed_head", "class_head": "class_embed_head"}
+    state = {"criterion.empty_weight": torch.ones(2), "model.backbone.final.kernel": torch.zeros(3, 3)}
+    for name, value in own.items():
+        head, _, rest = name.partition(".")
+        random = torch.randn(value.shape, generator=g)
+        if head in ("cross_attention", "self_attention", "ffn"):
+            for level in range(3):
+                listed = {"ffn": "ffn_attention"}.get(head, head)
+                state[f"model.{listed}.0.{level}.{rest.removeprefix('0.')}"] = random + level
+        elif head == "query_proj":
+            state[f"model.query_projection.{rest}"] = random[..., None] if rest.endswith("weight") else random
+        elif head in ("decoder_proj", "linear"):
+            state[f"model.mask_features_head.{rest}.{head}"] = torch.zeros(96)
+        elif head != "clip_head":
+            state[f"model.{back.get(head, head)}.{rest}"] = random
+    return state
+
+
+def test_segment3d_weights_start_the_decoder_attention_included(rooms, tmp_path):
+    state = segment3d_state()
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "segment3d.ckpt")
+    command = [
+        sys.executable,
+        "training/download_segment3d.py",
+        "--file",
+        tmp_path / "segment3d.ckpt",
+        "--out",
+        tmp_path / "s.safetensors",
+    ]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "clip_head.bias" in done.stdout
+    decoder = MaskDecoder(MaskDecoderConfig())
+    taken = take_over(decoder, load_file(tmp_path / "s.safetensors"))
+    found = decoder.state_dict()
+    assert set(taken.random) == {f"{n}.{k}" for n in ("decoder_proj", "linear.0", "clip_head") for k in ("weight", "bias")}
+    assert torch.equal(found["ffn.0.linear1.weight"], state["model.ffn_attention.0.2.linear1.weight"])  # the finest level
+    assert torch.equal(found["query_proj.layers.0.weight"], state["model.query_projection.layers.0.weight"][..., 0])
+    assert torch.equal(found["pos_enc.gauss_B"], state["model.pos_enc.gauss_B"])
+    with pytest.raises(CheckpointError, match="no weight of this checkpoint fits"):
+        take_over(MaskDecoder(MaskDecoderConfig(hidden=32, heads=4)), {"mask_head.0.weight": torch.zeros(128, 128)})
+    trained = run(
+        "experiment=train_mask_decoder_rooms", *SMALL[3:], f"data.root={rooms / 'rooms'}", "datasets.rooms_val.folder=.",
+        f"out={tmp_path / 'run'}", "trainer.max_steps=1", "trainer.val_every_steps=1",
+        f"model.net.decoder_init={tmp_path / 's.safetensors'}",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr[-2000:]
+    assert "weights start from s.safetensors, 6 at random" in trained.stdout
+
+
+class _Code:
+    def __reduce__(self):
+        return (print, ("this must not be printed",))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        (b"no archive", "cannot be read"),
+        ({"state_dict": {"net.final.weight": torch.zeros(3)}}, "is no Segment3D checkpoint"),
+        ({"state_dict": {"model.query_projection.layers.0.weight": torch.zeros(3)}, "code": _Code()}, "could run code"),
+    ],
+)
+def test_files_that_are_not_segment3d_are_named_and_never_run(tmp_path, capsys, content, message):
+    file = tmp_path / "segment3d.ckpt"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        torch.save(content, file)
+    with pytest.raises(CheckpointError, match=message):
+        read_segment3d(file)
+    assert "must not be printed" not in capsys.readouterr().out
+
+
 def test_files_that_are_no_decoders_are_named(tmp_path):
     with pytest.raises(CheckpointError, match="does not exist"):
         load_decoder(tmp_path / "nothing.safetensors")
@@ -121,7 +204,5 @@ def test_files_that_are_no_decoders_are_named(tmp_path):
     with pytest.raises(CheckpointError, match="is no mask decoder of this version"):
         load_decoder(ROOT / "mosaic3d_core" / "assets" / "mosaic3d_narrow.safetensors")
     (tmp_path / "file").write_text("")
-    from mosaic3d_core.models.mask_decoder import MaskDecoder, MaskDecoderConfig
-
     with pytest.raises(CheckpointError, match="cannot write mask decoder"):
         save_decoder(tmp_path / "file" / "x", MaskDecoder(MaskDecoderConfig()), FoldedHead(np.zeros((768, 4))), {})

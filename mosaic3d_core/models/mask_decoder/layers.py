@@ -94,7 +94,7 @@ class FeedForward(nn.Module):
 
 
 class QueryProjection(nn.Module):
-    """The MLP that turns an encoded position into the position of a query; its layers are stored as convolutions of width 1.
+    """The MLP that turns an encoded position into the position of a query.
 
     Args:
         width: Width.
@@ -102,11 +102,11 @@ class QueryProjection(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv1d(width, width, 1), nn.ReLU(), nn.Conv1d(width, width, 1), nn.ReLU())
+        self.layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
 
     def forward(self, positions: Tensor) -> Tensor:
         """Encoded positions (Q, C)."""
-        return self.layers(positions.T[None])[0].T
+        return self.layers(positions)
 
 
 class FourierPositions(nn.Module):

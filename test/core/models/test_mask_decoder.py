@@ -129,6 +129,7 @@ def test_names_and_shapes_are_the_published_ones():
     assert shapes["class_head.weight"] == (2, 128)
     assert shapes["mask_head.0.weight"] == shapes["mask_head.2.weight"] == (128, 128)
     assert shapes["clip_head.weight"] == (768, 128)
+    assert shapes["query_proj.layers.0.weight"] == shapes["query_proj.layers.2.weight"] == (128, 128)
     assert shapes["ffn.0.linear1.weight"] == (1024, 128)
     assert {name.split(".")[0] for name in shapes} == {
         "decoder_proj", "query_proj", "pos_enc", "decoder_norm", "linear", "cross_attention", "self_attention", "ffn",
