@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mosaic3d_core.models.mask_decoder.blocked_attention import spatial_order
 from mosaic3d_core.models.mask_decoder.config import MaskDecoderConfig
 from mosaic3d_core.models.mask_decoder.layers import (
     CrossAttention,
@@ -45,7 +46,7 @@ class DecoderOutput:
 
     Attributes:
         final: After the last step.
-        steps: After the steps before (without the last), where they were asked for.
+        steps: Before each step, where they were asked for.
         start: Voxel at which each query started. Shape (Q,), int64.
     """
 
@@ -115,26 +116,43 @@ class MaskDecoder(nn.Module):
                 "use the decoder that was trained with this encoder"
             )
         wanted = queries or (self.config.queries if self.training else self.config.test_queries)
-        dtype = dtype or features.dtype
         first = int(torch.randint(max(len(positions), 1), (1,), generator=generator)) if self.training else 0
         start = farthest_points(positions.detach().cpu().numpy(), wanted, first)
+        rows = torch.from_numpy(start).to(features.device)
+        back = None
+        if not torch.is_grad_enabled() and len(start):  # attention in blocks skips much where neighbours stand together
+            order = spatial_order(positions)
+            back = torch.argsort(order)
+            features, positions, rows = features[order], positions[order], back[rows]
+        found = self._decode(features, head_weight, head_bias, positions, rows, generator, dtype or features.dtype)
+        found = [_in_order(one, back) for one in (found if steps else found[-1:])]
+        return DecoderOutput(found[-1], found[:-1], start)
+
+    def _decode(
+        self,
+        features: Tensor,
+        head_weight: Tensor,
+        head_bias: Tensor | None,
+        positions: Tensor,
+        start: Tensor,
+        generator: torch.Generator | None,
+        dtype: torch.dtype,
+    ) -> list[Prediction]:
+        """Predictions before each step and after the last, of queries that start at some voxels (Q,)."""
         mask_features = _folded(self.decoder_proj, head_weight, head_bias, features).to(dtype)
         if not len(start):
-            return DecoderOutput(self._predict(features.new_zeros(0, self.config.hidden), mask_features), [], start)
+            return [self._predict(features.new_zeros(0, self.config.hidden), mask_features)]
         memory = _folded(cast(nn.Linear, self.linear[0]), head_weight, head_bias, features).to(dtype)
-        low, high = positions.min(0).values, positions.max(0).values
-        encoded = self.pos_enc(positions, low, high)
-        place = self.query_proj(encoded[torch.from_numpy(start).to(encoded.device)])
+        encoded = self.pos_enc(positions, positions.min(0).values, positions.max(0).values)
+        place = self.query_proj(encoded[start])
         cross = cast(CrossAttention, self.cross_attention[0])
         keys, values = cross.keys_and_values(memory, encoded.to(dtype))  # the same in every step
         content = torch.zeros_like(place)
-        before: list[Prediction] = []
+        found = [self._predict(content, mask_features)]
         for _ in range(self.config.iterations):
-            prediction = self._predict(content, mask_features)
-            if steps:
-                before.append(prediction)
-            content = self._step(content, place, prediction.mask_logits, keys, values, generator)
-        return DecoderOutput(self._predict(content, mask_features), before, start)
+            content = self._step(content, place, found[-1].mask_logits, keys, values, generator)
+            found.append(self._predict(content, mask_features))
+        return found
 
     def _step(
         self, content: Tensor, place: Tensor, mask: Tensor, keys: Tensor, values: Tensor, generator: torch.Generator | None
@@ -153,6 +171,12 @@ class MaskDecoder(nn.Module):
         content = self.decoder_norm(content)
         masks = self.mask_head(content).to(mask_features.dtype) @ mask_features.T
         return Prediction(self.class_head(content), masks.float(), self.clip_head(content))
+
+
+def _in_order(prediction: Prediction, back: Tensor | None) -> Prediction:
+    if back is None:
+        return prediction
+    return Prediction(prediction.object_logits, prediction.mask_logits[:, back], prediction.embeddings)
 
 
 def _folded(layer: nn.Linear, head_weight: Tensor, head_bias: Tensor | None, features: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from mosaic3d_core.models.mask_decoder.blocked_attention import blocked_attention
+
 
 class CrossAttention(nn.Module):
     """Queries attend to voxels; residual, then norm.
@@ -49,7 +51,10 @@ class CrossAttention(nn.Module):
         attention = self.multihead_attn
         weight, bias = attention.in_proj_weight.chunk(3)[0], attention.in_proj_bias.chunk(3)[0]
         asked = _by_head(F.linear(queries + query_positions, weight, bias), attention.num_heads).to(keys.dtype)
-        found = F.scaled_dot_product_attention(asked, keys, values, attn_mask=allowed)
+        if torch.is_grad_enabled():
+            found = F.scaled_dot_product_attention(asked, keys, values, attn_mask=allowed)
+        else:
+            found = blocked_attention(asked, keys, values, allowed)
         found = found.transpose(0, 1).flatten(1).to(queries.dtype)
         return self.norm(queries + attention.out_proj(found))
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mosaic3d_core.models.mask_decoder import MaskDecoder, MaskDecoderConfig
+from mosaic3d_core.models.mask_decoder.blocked_attention import blocked_attention, spatial_order
 from mosaic3d_core.models.mask_decoder.layers import CrossAttention, FourierPositions
 from mosaic3d_core.models.mask_decoder.sampling import farthest_points
 
@@ -66,6 +67,41 @@ def test_attention_is_that_of_torch_with_the_blocked_voxels_left_out():
         (queries + place)[None], (memory + positions)[None], memory[None], attn_mask=~allowed, need_weights=False
     )
     assert torch.allclose(found, layer.norm(queries + plain[0]), atol=1e-12)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32 - 1), voxels=st.sampled_from([1, 7, 1024, 2500]), spread=st.sampled_from([1.0, 8.0, 60.0]))
+def test_attention_in_blocks_is_attention(seed, voxels, spread):
+    g = torch.Generator().manual_seed(seed)
+    queries, keys, values = (torch.randn(2, n, 8, generator=g) for n in (5, voxels, voxels))
+    queries = queries * spread
+    allowed = torch.rand(5, voxels, generator=g) < torch.rand(5, 1, generator=g)
+    allowed[3] = False
+    allowed[torch.arange(5), torch.randint(voxels, (5,), generator=g)] = True  # one voxel each at least, one alone for the fourth
+    found = blocked_attention(queries, keys, values, allowed)
+    scores = (queries.double() @ keys.double().transpose(1, 2) / 8**0.5).masked_fill(~allowed, -torch.inf)
+    assert torch.allclose(found.double(), scores.softmax(2) @ values.double(), atol=2e-4)
+
+
+def test_neighbours_stand_together_in_the_spatial_order():
+    positions = torch.rand(500, 3) * 3
+    order = spatial_order(positions)
+    assert sorted(order.tolist()) == list(range(500))
+    cubes = ((positions - positions.min(0).values) / 0.4).long()[order]
+    changes = (cubes[1:] != cubes[:-1]).any(1).sum()
+    assert changes + 1 == len(torch.unique(cubes, dim=0))
+
+
+def test_inference_and_training_see_the_same():
+    model = decoder()
+    features, head, bias, positions = scene(300)
+    one = model(features, head, bias, positions, steps=True)
+    with torch.inference_mode():
+        other = model(features, head, bias, positions, steps=True)
+    assert len(other.steps) == 3
+    assert np.array_equal(one.start, other.start)
+    assert torch.allclose(one.final.mask_logits, other.final.mask_logits, atol=1e-3)
+    assert torch.allclose(one.steps[1].mask_logits, other.steps[1].mask_logits, atol=1e-3)
 
 
 def test_positions_are_encoded_within_the_box_of_the_scene():
