@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import UInt64
 from tf2_msgs.msg import TFMessage
 
-from mosaic3d_core.data.sequences import open_sequence
+from mosaic3d_core.data.sequences import open_sequence, reader_options
 from mosaic3d_core.frame import RGBDFrame
 from mosaic3d_core.geometry.transforms import invert_transform
 from mosaic3d_ros import conversions as convert
@@ -107,26 +106,6 @@ class FramePublisher:
     def _transform(parent: str, child: str, pose: NDArray[np.float64], stamp_ns: int) -> TransformStamped:
         header = convert.make_header(parent, stamp_ns)
         return TransformStamped(header=header, child_frame_id=child, transform=convert.transform_from_matrix(pose))
-
-
-def reader_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Keyword arguments from texts ``NAME=VALUE``; numbers and true/false become such.
-
-    Raises:
-        ValueError: For a text without "=".
-    """
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        if not pair:
-            continue
-        name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise ValueError(f"Sequence option '{pair}' is not of the form NAME=VALUE, for example frames=60.")
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
-    return options
 
 
 class RgbdPlayer(ClosableNode):

@@ -29,7 +29,7 @@ from mosaic3d_core.data.caption_files import SceneFolderError, write_atomically
 from mosaic3d_core.data.engine.frames import EngineSettings, FramePairs
 from mosaic3d_core.data.engine.scene_work import SceneWork, write_points
 from mosaic3d_core.data.lifting import DepthTest
-from mosaic3d_core.data.sequences.opening import open_sequence
+from mosaic3d_core.data.sequences.opening import open_sequence, reader_options
 from mosaic3d_core.errors import Mosaic3DError
 from training.caption_workers import CAPTIONERS, SEGMENTERS, EngineSpec, LocalPool, Pool, RayPool
 
@@ -265,26 +265,13 @@ def _build(args: argparse.Namespace) -> Summary:
         raise ValueError("--ray needs --workers N")
     pool: Pool = RayPool(spec, args.workers, args.ray, args.gpus, args.threads) if args.workers else LocalPool(spec)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    options = {"align_gravity": not args.keep_axes, **_options(args.option)}
+    options = {"align_gravity": not args.keep_axes, **reader_options(args.option)}
     try:
         with Progress(*columns, console=_err, disable=not _err.is_terminal) as progress:
             builder = Builder(pool, spec, args.out, args.source, args.every, args.chunk, options, progress)
             return builder.run(list(dict.fromkeys(args.sequences)))
     finally:
         pool.close()
-
-
-def _options(pairs: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise ValueError(f"--option must be NAME=VALUE, got {pair}")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
 
 
 def _vocabulary(args: argparse.Namespace) -> tuple[str, ...]:

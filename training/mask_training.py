@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,11 @@ from mosaic3d_core.models.scene_encoder import SceneEncoder
 from mosaic3d_core.models.text import get_text_encoder
 from mosaic3d_core.models.text.base import TextEncoder
 from mosaic3d_core.models.text.prompts import class_prompts
-from mosaic3d_core.visualization.curves import picture_of_curves
-from mosaic3d_core.visualization.pictures import save_picture
 from training.data import TrainingData, all_captions, build_mask_datasets
 from training.evaluation import EvaluationSet
 from training.mask_alignment import MaskAlignment
 from training.mask_validation import InstanceSet, MaskValidation
-from training.outputs import read_log
+from training.outputs import write_summary
 from training.text_table import OnlineTexts, TextTable
 from training.trainer import GoOn, build_trainer
 
@@ -104,7 +101,7 @@ def train_decoder(config: DictConfig, out: Path) -> dict[str, float]:
     scores = trainer.validate(module, datamodule=data, verbose=False)[0]
     result = {key: float(value) for key, value in scores.items()} | {"steps": float(trainer.global_step)}
     if trainer.is_global_zero:
-        _summary(out, result)
+        write_summary(out, result, ("train/loss", "train/dice", "val/ap50", "val/class_ap50"))
     return result
 
 
@@ -133,14 +130,3 @@ def _validation(config: DictConfig, encoder: SceneEncoder, text: TextEncoder) ->
     classes = get_class_list(spec.classes)
     data = InstanceSet(tuple(scenes), classes, spec.segment, spec.instance, spec.no_instance)
     return MaskValidation(data, encoder, np.asarray(text.encode(class_prompts(classes.names, config.prompt)), np.float32))
-
-
-def _summary(out: Path, result: dict[str, float]) -> None:
-    temporary = out / "result.json.tmp"
-    temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(out / "result.json")
-    log = read_log(out)
-    panels = {name: log[name] for name in ("train/loss", "train/dice", "val/ap50", "val/class_ap50") if name in log}
-    if panels:
-        save_picture(picture_of_curves(panels), out / "curves.png")
-    print(json.dumps(result))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,20 @@ def build_logger(config: Any, out: Path) -> list[Logger]:
     raise Mosaic3DError(f"logger {config.kind} is unknown: choose csv, tensorboard or wandb")
 
 
-def write_summary(out: Path, result: dict[str, float], validation: Validation) -> None:
-    """`result.json`, a picture of the curves and one of a validation scene as it is labelled at the end."""
+def write_summary(out: Path, result: dict[str, float], curves: Sequence[str]) -> None:
+    """`result.json`, and a picture of some curves of the log; the result is printed as well."""
     temporary = out / "result.json.tmp"
     temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     temporary.replace(out / "result.json")
     log = read_log(out)
-    panels = {name: log[name] for name in ("train/loss", "train/scale", "val/f_miou", "val/miou") if name in log}
+    panels = {name: log[name] for name in curves if name in log}
     if panels:
         save_picture(picture_of_curves(panels), out / "curves.png")
+    print(json.dumps(result))
+
+
+def write_example(out: Path, validation: Validation) -> None:
+    """A picture of a validation scene as it is labelled at the end."""
     if validation.example is not None:
         classes, points, best = validation.example
         picture = picture_of_segmentation(points.coord, points.normal, points.segment, best, classes.names)

@@ -8,7 +8,6 @@ python training/train.py experiment=train_opensegment3d_scannet model.net.backbo
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -38,7 +37,7 @@ from mosaic3d_core.models.text import get_text_encoder
 from training.alignment import CaptionAlignment
 from training.data import TrainingData, all_captions, build_datasets, negatives
 from training.losses import build_loss
-from training.outputs import write_summary
+from training.outputs import write_example, write_summary
 from training.text_table import OnlineTexts, TextTable
 from training.trainer import GoOn, build_trainer
 from training.validation import Validation, validation_sets
@@ -147,8 +146,8 @@ def train(config: DictConfig) -> dict[str, float]:
     scores = trainer.validate(module, datamodule=data, verbose=False)[0]
     result = {key: float(value) for key, value in scores.items()} | {"steps": float(trainer.global_step)}
     if trainer.is_global_zero:
-        write_summary(out, result, validation)
-        print(json.dumps(result))
+        write_summary(out, result, ("train/loss", "train/scale", "val/f_miou", "val/miou"))
+        write_example(out, validation)
     return result
 
 

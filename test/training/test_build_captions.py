@@ -154,7 +154,7 @@ def test_a_segmenter_of_ones_own_plugs_in(tmp_path):
         (["room:3", *SMALL, "--every", "0"], "--every must be >= 1, got 0"),
         (["room:3", *SMALL, "--min-area", "2"], "min_area must be in [0, 1]"),
         (["room:3", *SMALL, "--ray", "somewhere:1"], "--ray needs --workers N"),
-        (["room:3", *SMALL, "--option", "frames"], "--option must be NAME=VALUE"),
+        (["room:3", *SMALL, "--option", "frames"], "is not of the form NAME=VALUE"),
         (["room:3", "--segmenter", "grounded-sam", "--vocabulary", "/nowhere.txt"], "vocabulary /nowhere.txt cannot be read"),
     ],
 )

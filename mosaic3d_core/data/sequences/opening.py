@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,26 @@ def open_sequence(path: str | Path, **options: Any) -> RGBDSequence:
     if not source.is_dir():
         raise SequenceError(f"{source} is a file of an unknown kind: expected {_STYLES}")
     return _open_folder(source, options)
+
+
+def reader_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Keyword arguments of `open_sequence` from texts ``NAME=VALUE``; numbers and true/false become such, empty texts nothing.
+
+    Raises:
+        ValueError: For a text of another form.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        if not pair:
+            continue
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"Sequence option '{pair}' is not of the form NAME=VALUE, for example frames=60.")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
 
 
 def _open_folder(source: Path, options: dict[str, Any]) -> RGBDSequence:
