@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import yaml
 
+from mosaic3d_core.data.sequences import reader_options
 from mosaic3d_core.mapping import VoxelMapConfig
 from mosaic3d_core.query import QueryConfig
 from mosaic3d_ros import parameters
-from mosaic3d_core.data.sequences import reader_options
 
 from .conftest import ROOT
 
