@@ -15,6 +15,9 @@ from mosaic3d_core.errors import Mosaic3DError
 def build_optimizer(module: nn.Module, optim: dict[str, Any]) -> torch.optim.Optimizer:
     """AdamW without weight decay on vectors and scalars, or SGD with weight decay on everything, as published.
 
+    AdamW moves every weight by about the rate, however small its gradient. A modulation sums over the 256 numbers of its
+    condition, so its output would jump by a hundred times that: modulations and conditions get ``prompt_lr_share`` of the rate.
+
     Raises:
         Mosaic3DError: If the kind is unknown.
     """
@@ -28,10 +31,15 @@ def build_optimizer(module: nn.Module, optim: dict[str, Any]) -> torch.optim.Opt
             weight_decay=optim["weight_decay"],
         )
     if optim["kind"] == "adamw":
+        prompt = [p for name, p in named if ".modulation." in name or "embedding_table" in name]
+        chosen = {id(p) for p in prompt}
+        rest = [p for _, p in named if id(p) not in chosen]
         groups = [
-            {"params": [p for _, p in named if p.ndim > 1], "weight_decay": optim["weight_decay"]},
-            {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in rest if p.ndim > 1], "weight_decay": optim["weight_decay"]},
+            {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
         ]
+        if prompt:
+            groups.append({"params": prompt, "weight_decay": 0.0, "lr": optim["lr"] * optim.get("prompt_lr_share", 1.0)})
         return torch.optim.AdamW(groups, lr=optim["lr"])
     raise Mosaic3DError(f"optim.kind {optim['kind']} is unknown: choose adamw or sgd")
 
@@ -47,7 +55,7 @@ def build_schedule(
     if optim["schedule"] == "onecycle":
         return torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
-            optim["lr"],
+            [group["lr"] for group in optimizer.param_groups],
             total_steps=max(steps, 2),
             pct_start=optim["pct_start"],
             div_factor=optim["div_factor"],

@@ -21,6 +21,8 @@ from mosaic3d_core.data.synthetic.classes import CLASS_NAMES
 from mosaic3d_core.data.synthetic.record import record_room
 from mosaic3d_core.metrics.class_lists import get_class_list
 from mosaic3d_core.models import load_checkpoint
+from mosaic3d_core.models.building import build_prompt_driven
+from training.optimizers import build_optimizer
 from training.train import _accept_published_form
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,6 +212,19 @@ def test_what_does_not_fit_is_one_clear_line(datasets, tmp_path, change, message
     assert done.returncode == 2, done.stderr[-2000:]
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_modulations_move_slower_under_adamw_and_as_published_under_sgd():
+    net = build_prompt_driven("spunet14a+ppt", ("A", "B"), channels=(8,) * 8, base=8)
+    common = {"lr": 0.1, "weight_decay": 0.02, "momentum": 0.9, "nesterov": True}
+    groups = build_optimizer(net, {**common, "kind": "adamw", "prompt_lr_share": 0.02}).param_groups
+    prompt = {id(p) for name, p in net.named_parameters() if ".modulation." in name or "embedding_table" in name}
+    slow = {id(p) for group in groups for p in group["params"] if group["lr"] < 0.1}
+    assert slow == prompt
+    assert {group["lr"] for group in groups} == {0.1, 0.1 * 0.02}
+    assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
+    (only,) = build_optimizer(net, {**common, "kind": "sgd"}).param_groups
+    assert only["lr"] == 0.1
 
 
 def test_an_unknown_choice_lists_the_known_ones(tmp_path):
