@@ -292,10 +292,12 @@ def _vocabulary(args: argparse.Namespace) -> tuple[str, ...]:
 
 def _report(summary: Summary, file: Path | None) -> None:
     rate = summary.frames / summary.seconds if summary.seconds else 0.0
-    table = Table("", "count", title=f"{summary.frames} frames in {summary.seconds:.1f} s: {rate:.1f} frames/s")
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{summary.frames} frames in {summary.seconds:.1f} s, fusing included: {rate:.1f} frames/s")
+    table = Table("", "count")
     for name, count in [("scenes", summary.scenes), ("scenes done before", summary.there), *sorted(summary.counts.items())]:
         table.add_row(name, str(count))
-    Console().print(table)
+    console.print(table)
     for path, reason in summary.failed.items():
         _err.print(f"left out {path}: {reason}", markup=False, soft_wrap=True)
     if file is not None:
