@@ -19,7 +19,7 @@ _LABEL = "f-mIoU on unseen rooms, %"
 def bars(path: Path, title: str, groups: Mapping[str, Mapping[str, Spread]], label: str = _LABEL) -> None:
     """One group of bars per entry, the deviation over seeds as whiskers and every seed as a dot."""
     names = list(next(iter(groups.values())))
-    figure, axes = pyplot.subplots(figsize=(1.2 + 1.1 * len(names) * len(groups), 3.6), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(2.6 + 0.75 * len(names) * len(groups), 3.4), layout="constrained")
     width = 0.8 / len(names)
     for k, name in enumerate(names):
         spreads = [group[name] for group in groups.values()]
@@ -32,7 +32,7 @@ def bars(path: Path, title: str, groups: Mapping[str, Mapping[str, Spread]], lab
     axes.set_xticks(range(len(groups)), list(groups))
     axes.set_ylabel(label)
     axes.set_title(title)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the bars
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
