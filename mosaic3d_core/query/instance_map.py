@@ -3,7 +3,7 @@
 Every encoder voxel belongs to at most one instance. A proposal continues the instance that it shares most voxels with. What only
 flickers does not change ids: two instances become one, or one becomes two, when proposals have said so several times in a row. An
 instance is gone when most of its voxels have left the map, which they do when its place is seen empty; otherwise it stays, seen
-lately or not.
+lately or not. What comes back to its old place soon has its old id.
 """
 
 from __future__ import annotations
@@ -295,10 +295,27 @@ class InstanceMap:
     def _new(
         self, proposal: Proposal, cells: NDArray[np.int64], claimed: NDArray[np.int64], keys: NDArray[np.int64], now: int
     ) -> None:
+        mine = np.sort(keys[cells])
+        back = self._gone_from(mine)
+        if back is not None:  # it was there before: a thing put back, or voxels that the map had dropped for a while
+            claimed[cells] = back.id
+            back.keys, back.gone_since_ns, back.misses = mine, None, 0
+            back.views += 1
+            return
         number, self._next_id = self._next_id, self._next_id + 1
         claimed[cells] = number
-        mine = np.sort(keys[cells])
         self._tracks[number] = _Track(number, mine, proposal.feature.copy(), proposal.quality, 1, now, now)
+
+    def _gone_from(self, keys: NDArray[np.int64]) -> _Track | None:
+        """The gone instance that had been where some voxels are, if any."""
+        best, found = self.config.min_overlap, None
+        for track in self._tracks.values():
+            if track.gone_since_ns is not None:
+                both = len(np.intersect1d(track.keys, keys, assume_unique=True))
+                share = both / max(min(len(track.keys), len(keys)), 1)
+                if share >= best:
+                    best, found = share, track
+        return found
 
     def _forget(self, now: int) -> None:
         for track in list(self._tracks.values()):

@@ -161,6 +161,32 @@ def test_a_removed_thing_is_gone_and_a_moved_one_is_found_at_its_new_place():
     assert ids(living.update(partly, propose(partly, a[:50], moved)), UNSEEN) == [1, 3]
 
 
+def test_what_comes_back_to_its_place_has_its_old_id_and_another_thing_has_not():
+    a, b = block(0), block(10)
+    living = InstanceMap(InstanceMapConfig(keep_gone_s=20.0))
+    both, alone = World(a, b), World(a)
+    both.look(0)
+    features = both.encoded(0)
+    living.update(features, propose(features, a, b))
+    features = alone.encoded(2)
+    assert ids(living.update(features, propose(features, a)), GONE) == [2]
+    other = World(a, block(12, y=20))
+    features = other.encoded(4)
+    assert 3 in [one.id for one in living.update(features, propose(features, a, block(12, y=20)))]
+    both.look(6)
+    features = both.encoded(6)
+    found = living.update(features, propose(features, a, b))
+    assert 2 in ids(found)
+    assert next(one for one in found if one.id == 2).first_seen_ns == 0
+    features = alone.encoded(10)
+    living.update(features, propose(features, a))
+    features = alone.encoded(40)  # long gone
+    living.update(features, propose(features, a))
+    both.look(41)
+    features = both.encoded(41)
+    assert ids(living.update(features, propose(features, a, b))) == [1, 4]
+
+
 def test_a_thing_that_was_proposed_once_and_never_again_is_dropped():
     a, b = block(0), block(10)
     world, living = World(a, b), InstanceMap(InstanceMapConfig(spurious_misses=4))
