@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mosaic3d_core.data.caption_dataset import scene_snapshot
 from mosaic3d_core.data.scene_folder import read_instances, read_scene_folder
+from mosaic3d_core.losses.gathering import is_distributed
 from mosaic3d_core.metrics.class_lists import ClassList, from_names
 from mosaic3d_core.metrics.instance_ap import InstanceEvaluator
 from mosaic3d_core.models.mask_decoder import MaskDecoder
@@ -94,7 +97,8 @@ class MaskValidation:
         self._named.add(masks, labels, scores * quality, truth.segment, instance)
 
     def finish(self) -> dict[str, float]:
-        """Average precision of objects ("ap", "ap50", "ap25"), and with classes ("class_ap", ...)."""
+        """Average precision of objects ("ap", "ap50", "ap25"), and with classes ("class_ap", ...), over all processes."""
+        self._any, self._named = _of_all_processes(self._any), _of_all_processes(self._named)
         found = {}
         for prefix, evaluator in (("", self._any), ("class_", self._named)):
             scores = evaluator.scores()
@@ -119,6 +123,17 @@ class MaskValidation:
         probability = softmax(cosine * features.logit_scale)
         best = probability.argmax(1)
         return best, probability[np.arange(len(best)), best].astype(np.float64)
+
+
+def _of_all_processes(evaluator: InstanceEvaluator) -> InstanceEvaluator:
+    """What all processes have seen, in the order of their ranks; average precision cannot be put together from averages."""
+    if not is_distributed():
+        return evaluator
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, evaluator)
+    for other in parts[1:]:
+        parts[0].merge(other)
+    return parts[0]
 
 
 def _points(proposal: Proposal, features: FeatureMap) -> NDArray[np.bool_]:

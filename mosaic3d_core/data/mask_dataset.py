@@ -57,7 +57,7 @@ class MaskDataset(CaptionDataset, Dataset[MaskSample]):  # type: ignore[misc]
         min_points: Objects of fewer points are left out.
 
     Raises:
-        Mosaic3DError: If ``TRUTH`` is mixed with caption sources, or lacks class names.
+        Mosaic3DError: If ``TRUTH`` is mixed with caption sources, or lacks class names; or if samples would be cut.
     """
 
     def __init__(
@@ -73,6 +73,8 @@ class MaskDataset(CaptionDataset, Dataset[MaskSample]):  # type: ignore[misc]
         super().__init__(folders, sources, recipe, transform, None, seed)
         if TRUTH in self.sources and (len(self.sources) > 1 or class_names is None):
             raise Mosaic3DError(f'source "{TRUTH}" stands alone and needs class names, got sources {", ".join(self.sources)}')
+        if recipe.max_voxels is not None:
+            raise Mosaic3DError(f"max_voxels={recipe.max_voxels} would cut objects of the mask decoder apart: set it to null")
         self.class_names, self.min_points = None if class_names is None else tuple(class_names), min_points
 
     def __getitem__(self, index: int) -> MaskSample:  # type: ignore[override]

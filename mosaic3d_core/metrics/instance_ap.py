@@ -144,6 +144,11 @@ class InstanceEvaluator:
         if not np.isfinite(scores).all():
             raise Mosaic3DError("scores of predicted instances must be finite")
 
+    def merge(self, other: InstanceEvaluator) -> None:
+        """Add the scenes of another evaluator of the same classes, such as that of another process."""
+        for c in self._valid:
+            self._scenes[c] += other._scenes[c]
+
     def scores(self) -> InstanceScores:
         """AP over all scenes added so far."""
         per_class = np.full((len(self.classes), 3), np.nan)

@@ -89,7 +89,7 @@ def test_the_published_command_trains_on_gathered_captions_in_two_processes(room
         "experiment=train_opensegment3d_scannet", f"model.net.backbone_ckpt={encoder}",
         *(one for one in SMALL if one != "trainer=cpu"), "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu",
         f"data.root={rooms}", f"out={tmp_path}", "trainer.max_steps=2", "trainer.val_every_steps=2", "data.max_masks=6",
-        "loss.auxiliary=true",
+        "loss.auxiliary=true", "data.val_scenes=2",
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert json.loads((tmp_path / "result.json").read_text())["steps"] == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,11 @@ def test_augmentation_moves_points_and_targets_together(folder):
         assert (sample.masks.sum(0) <= 1 + 1e-5).all()
         total = (sample.masks * sample.counts).sum(1)
         assert np.allclose(total, np.rint(total), atol=1e-2)  # whole points
+
+
+def test_a_limit_of_voxels_is_refused_rather_than_ignored(folder):
+    with pytest.raises(Mosaic3DError, match="max_voxels=500 would cut objects"):
+        MaskDataset([folder], [TRUTH], replace(RECIPE, max_voxels=500), None, ("table",))
 
 
 def test_truth_with_captions_or_without_names_is_refused(folder):

@@ -121,6 +121,19 @@ def test_equals_a_literal_reading_of_the_protocol(seed, count):
     assert np.isnan(found.per_class[[0, 3]]).all()  # walls and "other" are no instances
 
 
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32 - 1), first=st.integers(0, 4))
+def test_scenes_of_two_processes_count_as_those_of_one(seed, first):
+    rng = np.random.default_rng(seed)
+    scenes = [random_scene(rng) for _ in range(4)]
+    whole, one, other = (InstanceEvaluator(CLASSES, MIN) for _ in range(3))
+    for number, scene in enumerate(scenes):
+        whole.add(*scene)
+        (one if number < first else other).add(*scene)
+    one.merge(other)
+    np.testing.assert_array_equal(one.scores().per_class, whole.scores().per_class)
+
+
 def one_chair(points=10, total=20):
     segment, instance = np.full(total, 0), np.full(total, -1)
     segment[:points], instance[:points] = 1, 0
