@@ -22,6 +22,8 @@ _SHOWN_SCORE = 0.1
 The rest of the map would only hide them.
 """
 
+_NO_WORD_COLOR = (0.6, 0.6, 0.6)
+
 
 class MapPublisher:
     """The four latched outputs of the node.
@@ -54,8 +56,8 @@ class MapPublisher:
             score=labelling.scores,
         )
         palette = label_colors(labelling.vocabulary) / 255.0
-        position = {word: number for number, word in enumerate(labelling.vocabulary)}
-        colored = [(found, palette[position[found.text]]) for found in labelling.objects]
+        color_of = {word: tuple(color) for word, color in zip(labelling.vocabulary, palette, strict=True)} | {"": _NO_WORD_COLOR}
+        colored = [(found, color_of[found.text]) for found in labelling.objects]
         with self._lock:
             self._cloud.publish(convert.cloud_message(rows, header))
             self._instances.publish(self._instance_memory.update(colored, header))

@@ -1,6 +1,6 @@
 """The state behind the node, without ROS.
 
-One voxel map, its newest encoding and labelling, and who may touch what when.
+One voxel map, its newest encoding with instances and labels, and who may touch what when.
 """
 
 from __future__ import annotations
@@ -14,7 +14,22 @@ import numpy as np
 from mosaic3d_core.frame import RGBDFrame
 from mosaic3d_core.mapping import MapDelta, MapSnapshot, VoxelMap, VoxelMapConfig
 from mosaic3d_core.models import FeatureMap, SceneEncoder
-from mosaic3d_core.query import Labelling, QueryEngine
+from mosaic3d_core.query import InstanceMap, InstanceMapConfig, InstanceView, Labelling, QueryEngine
+from mosaic3d_core.query.component_proposals import ComponentProposals
+from mosaic3d_core.query.proposals import ProposalSource
+
+
+@dataclass(frozen=True)
+class EncodedMap:
+    """A complete encoding with the instances of the same snapshot: what queries are asked about.
+
+    Attributes:
+        features: The encoded snapshot.
+        instances: Its instances.
+    """
+
+    features: FeatureMap
+    instances: InstanceView
 
 
 @dataclass(frozen=True)
@@ -34,13 +49,15 @@ class MapSession:
     """Fusion on one thread, encoding on another, queries on any.
 
     The map is locked only while a frame is integrated or a snapshot is copied. A feature map is published by
-    exchanging one reference, so that a query never waits.
+    exchanging one reference, with the instances that belong to it, so that a query never waits.
 
     Args:
         config: Settings of the voxel map.
         encoder: The 3D encoder.
         make_engine: Makes the query engine.
         vocabulary: Words of the continuous labels.
+        make_source: Makes the source of proposals that goes with the engine; None for connected components.
+        instance_config: When instances are the same, and when they change.
     """
 
     def __init__(
@@ -49,19 +66,30 @@ class MapSession:
         encoder: SceneEncoder,
         make_engine: Callable[[], QueryEngine],
         vocabulary: Sequence[str],
+        make_source: Callable[[QueryEngine], ProposalSource] | None = None,
+        instance_config: InstanceMapConfig | None = None,
     ) -> None:
         self._map = VoxelMap(config)
         self._map_lock = threading.Lock()
         self._encoder = encoder
         self.engine = make_engine()
+        self._source = (make_source or ComponentProposals)(self.engine)
+        self._instance_config = instance_config or InstanceMapConfig()
+        self._instances = self._new_instances()
         self._vocabulary = tuple(vocabulary)
         self._epoch = 0
-        self._features: FeatureMap | None = None
+        self._encoded: EncodedMap | None = None
+
+    @property
+    def encoded(self) -> EncodedMap | None:
+        """The last complete encoding with its instances; None before the first and after a reset."""
+        return self._encoded
 
     @property
     def features(self) -> FeatureMap | None:
         """The last complete encoding; None before the first and after a reset."""
-        return self._features
+        encoded = self._encoded
+        return None if encoded is None else encoded.features
 
     @property
     def generation(self) -> int:
@@ -80,7 +108,9 @@ class MapSession:
         points[:1000, 2] = 0.0
         colors = generator.uniform(0.0, 255.0, (2000, 3)).astype(np.float32)
         snapshot = MapSnapshot.from_points(points, colors, self._map.config.voxel_size_m)
-        self.engine.label(self._encoder.encode(snapshot), self._vocabulary)
+        features = self._encoder.encode(snapshot)
+        found = InstanceMap(self._instance_config).update(features, self._source.propose(features))
+        self.engine.label(features, self._vocabulary, self.engine.view(features, found))
         self.engine.reset()
 
     def fuse(self, frame: RGBDFrame) -> MapDelta:
@@ -97,25 +127,33 @@ class MapSession:
         with self._map_lock:
             self._map.reset()
             self._epoch += 1
-            self._features = None
+            self._encoded = None
+            self._instances = self._new_instances()  # an update under way still writes into the old one
             self.engine.reset()
 
     def update(self) -> MapUpdate | None:
-        """Encode the present map and label it; None when it is empty or was reset meanwhile.
+        """Encode the present map, follow its instances and label it; None when it is empty or was reset meanwhile.
 
         A map that has not changed since is only labelled anew.
         """
         with self._map_lock:
-            epoch, before = self._epoch, self._features
+            epoch, encoded, instances = self._epoch, self._encoded, self._instances
             if len(self._map) == 0:
                 return None
-            unchanged = before is not None and before.generation == self._map.generation
-            snapshot = before.snapshot if unchanged and before is not None else self._map.snapshot()
-        features = before if unchanged and before is not None else self._encoder.encode(snapshot)
-        self.engine.prepare(features)  # here, so that the first query on this map does not wait for it
+            changed = encoded is None or encoded.features.generation != self._map.generation
+            snapshot = self._map.snapshot() if changed else None
+        if snapshot is not None:
+            features = self._encoder.encode(snapshot)
+            self.engine.prepare(features)  # here, so that the first query on this map does not wait for it
+            found = instances.update(features, self._source.propose(features))
+            encoded = EncodedMap(features, self.engine.view(features, found))
         with self._map_lock:
             if epoch != self._epoch:
                 return None
-            self._features = features
-        labelling = self.engine.label(features, self._vocabulary)
-        return MapUpdate(features, labelling) if epoch == self._epoch else None
+            self._encoded = encoded
+        assert encoded is not None
+        labelling = self.engine.label(encoded.features, self._vocabulary, encoded.instances)
+        return MapUpdate(encoded.features, labelling) if epoch == self._epoch else None
+
+    def _new_instances(self) -> InstanceMap:
+        return InstanceMap(self._instance_config, self.engine.tracker.ids)

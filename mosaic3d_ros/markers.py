@@ -88,7 +88,7 @@ class MarkerMemory:
         marker.pose.orientation.w = 1.0
         marker.scale.z = _TEXT_HEIGHT_M
         marker.color = _rgba(color)
-        marker.text = f"{found.text} {found.score:.2f}"
+        marker.text = f"{found.text} {found.score:.2f}" if found.text else f"object {found.id}"
         return marker
 
 

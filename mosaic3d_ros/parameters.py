@@ -1,7 +1,7 @@
 """Parameters of the nodes: one table with description, unit and range for each.
 
-Parameters of the map (``map.*``) and of queries (``query.*``) are the fields of the core's config classes:
-those own the defaults and their documentation, nothing is written twice.
+Parameters of the map (``map.*``), of queries (``query.*``), of proposals (``proposals.*``) and of instances (``instances.*``) are
+the fields of the core's config classes: those own the defaults and their documentation, nothing is written twice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from mosaic3d_core.mapping import VoxelMapConfig
-from mosaic3d_core.query import QueryConfig
+from mosaic3d_core.query import InstanceMapConfig, QueryConfig
+from mosaic3d_core.query.proposals import ProposalConfig
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ PERCEPTION: tuple[ParameterSpec, ...] = (
     ParameterSpec("checkpoint", "", "Checkpoint file of the 3D encoder; empty = the one that comes with the package."),
     ParameterSpec("condition", "", "Condition of a checkpoint trained on several datasets, such as ScanNet; empty = its first."),
     ParameterSpec("device", "cpu", "Where the 3D encoder runs: cpu, or a CUDA device such as cuda or cuda:0."),
+    ParameterSpec(
+        "decoder",
+        "",
+        "Mask decoder that proposes objects: a file, or components (connected voxels of the same concept, no decoder); empty = "
+        "the one that comes with the package where it belongs to the encoder, else components.",
+    ),
     ParameterSpec("encoder_threads", 0, "CPU threads of the encoder; 0 = all cores.", 0, 256),
     ParameterSpec("encode_period_s", 0.5, "Shortest time between two encodings of the map, seconds.", 0.0, 3600.0),
     ParameterSpec("vocabulary", [""], "Words of the continuous labels; [''] = indoor objects and surfaces."),
@@ -102,7 +109,7 @@ PERCEPTION: tuple[ParameterSpec, ...] = (
     ),
     ParameterSpec("watchdog_period_s", 5.0, "Time between warnings about inputs that do not come, seconds.", 0.1, 3600.0),
 )
-"""Parameters of perception_node besides ``map.*`` and ``query.*``."""
+"""Parameters of perception_node besides those of the core's config classes."""
 
 PLAYER: tuple[ParameterSpec, ...] = (
     ParameterSpec("sequence", "room:0", "Folder or bag with posed RGB-D frames, or room:SEED for a generated room."),
@@ -155,12 +162,24 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "map.max_weight": (1, 1_000_000),
     "map.max_voxels": (1, 1_000_000_000),
     "query.min_score": (0.0, 1.0),
+    "proposals.min_quality": (0.0, 1.0),
+    "proposals.min_cells": (1, 1_000_000),
+    "proposals.max_gap_m": (0.0, 100.0),
+    "proposals.max_overlap": (0.0, 1.0),
+    "instances.min_overlap": (0.001, 1.0),
+    "instances.inside": (0.001, 1.0),
+    "instances.patience": (1, 1000),
+    "instances.vanished": (0.001, 1.0),
+    "instances.recent_s": (0.0, 3600.0),
+    "instances.keep_gone_s": (0.0, 86_400.0),
+    "instances.spurious_misses": (1, 1000),
 }
 
 
 def _attribute_texts(config_class: type) -> dict[str, str]:
     """Texts of the "Attributes:" part of a Google docstring, by name, on one line each."""
     _, _, section = (config_class.__doc__ or "").partition("Attributes:")
+    section = re.split(r"\n\s*(?:Raises|Returns|Example):", section)[0]
     texts: dict[str, str] = {}
     name = ""
     names = {field.name for field in fields(config_class)}
@@ -201,6 +220,8 @@ def perception_specs() -> tuple[ParameterSpec, ...]:
         *PERCEPTION,
         *specs_of_config("map", VoxelMapConfig),
         *specs_of_config("query", QueryConfig, dynamic=True),
+        *specs_of_config("proposals", ProposalConfig),
+        *specs_of_config("instances", InstanceMapConfig),
     )
 
 

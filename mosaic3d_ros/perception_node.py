@@ -22,8 +22,10 @@ from mosaic3d_core.errors import Mosaic3DError
 from mosaic3d_core.mapping import VoxelMapConfig
 from mosaic3d_core.models import SceneEncoder
 from mosaic3d_core.models.text import get_text_encoder
-from mosaic3d_core.query import DEFAULT_VOCABULARY, QueryConfig, QueryEngine
+from mosaic3d_core.query import DEFAULT_VOCABULARY, InstanceMapConfig, QueryConfig, QueryEngine
 from mosaic3d_core.query.engine import check_texts
+from mosaic3d_core.query.proposals import ProposalConfig, ProposalSource
+from mosaic3d_core.query.sources import choose_proposals
 from mosaic3d_ros import parameters, qos
 from mosaic3d_ros.frame_intake import FrameCounters, FrameIntake, PendingFrames, PosedFrame, assemble
 from mosaic3d_ros.map_files import save_map_reply
@@ -76,7 +78,21 @@ class PerceptionNode(ClosableNode):
         text_encoder = get_text_encoder(encoder.text_encoder_name)
         self._default_vocabulary = [word for word in self.values["vocabulary"] if word] or list(DEFAULT_VOCABULARY)
         self._make_engine: Callable[[QueryConfig], QueryEngine] = functools.partial(QueryEngine, text_encoder)
-        session = MapSession(config, encoder, lambda: self._make_engine(query_config), self._default_vocabulary)
+        proposals = parameters.config_from("proposals", ProposalConfig, self.values)
+
+        def make_source(engine: QueryEngine) -> ProposalSource:
+            source, name = choose_proposals(self.values["decoder"], encoder.head, engine, proposals, self.values["device"])
+            self.get_logger().info(f"Objects come from: {name}.")
+            return source
+
+        session = MapSession(
+            config,
+            encoder,
+            lambda: self._make_engine(query_config),
+            self._default_vocabulary,
+            make_source,
+            parameters.config_from("instances", InstanceMapConfig, self.values),
+        )
         run_at_low_priority(session.warm_up, _ENCODER_NICE)
         return session
 
@@ -128,7 +144,7 @@ class PerceptionNode(ClosableNode):
     def _make_services(self) -> None:
         queries = QueryService(
             lambda: self._session.engine,
-            lambda: self._session.features,
+            lambda: self._session.encoded,
             self._pose_inputs.buffer,
             self.values["map_frame"],
             self._answered,

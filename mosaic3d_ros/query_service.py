@@ -16,9 +16,13 @@ from mosaic3d_core.geometry.transforms import transform_points
 from mosaic3d_core.models import FeatureMap
 from mosaic3d_core.query import DetectedObject, QueryEngine, QueryResult
 from mosaic3d_core.query.engine import Region
+from mosaic3d_core.query.instance_map import PRESENT, UNSEEN
 from mosaic3d_ros import conversions as convert
+from mosaic3d_ros.map_session import EncodedMap
 from mosaic3d_ros.markers import box_matrix
 from mosaic3d_ros.tf_buffer import TransformBuffer, TransformLookupError
+
+_STATES = {PRESENT: Object3D.STATE_PRESENT, UNSEEN: Object3D.STATE_UNSEEN}
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class QueryService:
 
     Args:
         engine: The present query engine (it may be exchanged when parameters change).
-        newest: The last complete feature map, or None before the first.
+        newest: The last complete encoding with its instances, or None before the first.
         buffer: For replies in another frame.
         map_frame: Frame of the map.
         on_answer: Called with each successful answer, to publish it; its time does not count into the reply.
@@ -56,7 +60,7 @@ class QueryService:
     def __init__(
         self,
         engine: Callable[[], QueryEngine],
-        newest: Callable[[], FeatureMap | None],
+        newest: Callable[[], EncodedMap | None],
         buffer: TransformBuffer,
         map_frame: str,
         on_answer: Callable[[Answer], None],
@@ -86,18 +90,19 @@ class QueryService:
         return response
 
     def _ask(self, request: QueryObjects.Request) -> Answer:
-        features = self._newest()
-        if features is None:
+        encoded = self._newest()
+        if encoded is None:
             raise QueryError("There is no map yet; wait until the first frames are fused and encoded, then ask again.")
         # 0 means "the default" in the request; everything else is checked by the engine.
         result = self._engine().query(
-            features,
+            encoded.features,
             list(request.texts),
             min_score=request.min_score or None,
             max_objects=request.max_objects or None,
             region=region_of(request),
+            instances=encoded.instances,
         )
-        return Answer(result, features)
+        return Answer(result, encoded.features)
 
     def _fill(self, response: QueryObjects.Response, answer: Answer, frame: str, request: QueryObjects.Request) -> None:
         snapshot = answer.features.snapshot
@@ -126,4 +131,10 @@ class QueryService:
         item.pose = convert.pose_from_matrix(to_frame @ box_matrix(found))
         item.size.x, item.size.y, item.size.z = (float(value) for value in found.box.size)
         item.num_voxels = len(found.voxel_indices)
+        known = found.instance
+        if known is not None:
+            item.state = _STATES[known.state]
+            item.num_views = known.views
+            item.first_seen = convert.ns_to_stamp(known.first_seen_ns)
+            item.last_seen = convert.ns_to_stamp(known.last_seen_ns)
         return item

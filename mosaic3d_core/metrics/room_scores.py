@@ -24,7 +24,7 @@ from mosaic3d_core.data.synthetic.classes import (
 from mosaic3d_core.mapping import MapSnapshot
 from mosaic3d_core.metrics.semantic import confusion_matrix, foreground_miou
 from mosaic3d_core.models import FeatureMap
-from mosaic3d_core.query import QueryEngine
+from mosaic3d_core.query import InstanceView, QueryEngine
 from mosaic3d_core.query.boxes import OrientedBox, fit_upright_box, iou_3d
 from mosaic3d_core.query.results import DetectedObject
 
@@ -193,7 +193,11 @@ def foreground_confusion(feature_map: FeatureMap, engine: QueryEngine, segment: 
 
 
 def score_room(
-    feature_map: FeatureMap, engine: QueryEngine, instance: NDArray[np.int32], class_of_instance: NDArray[np.int16]
+    feature_map: FeatureMap,
+    engine: QueryEngine,
+    instance: NDArray[np.int32],
+    class_of_instance: NDArray[np.int16],
+    proposed: InstanceView | None = None,
 ) -> tuple[list[Answer], NDArray[np.int64]]:
     """Ask every question about a room.
 
@@ -202,6 +206,7 @@ def score_room(
         engine: The query engine.
         instance: True instance id per map voxel, (N,), 0 none.
         class_of_instance: Class id per instance id; entry 0 is -1.
+        proposed: Instances of the map that queries rank first; None to answer from voxels alone.
 
     Returns:
         The answers and the foreground confusion matrix.
@@ -216,6 +221,6 @@ def score_room(
     answers = []
     for start in range(0, len(questions), 32):
         part = questions[start : start + 32]
-        found = engine.query(feature_map, [q.text for q in part])
+        found = engine.query(feature_map, [q.text for q in part], instances=proposed)
         answers += [judge(q, found.of(q.text), truth) for q in part]
     return answers, foreground_confusion(feature_map, engine, class_of_instance[instance])

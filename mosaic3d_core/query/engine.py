@@ -17,14 +17,18 @@ from mosaic3d_core.errors import QueryError
 from mosaic3d_core.query.calibration import Alternatives, VoxelLikelihoods
 from mosaic3d_core.query.config import QueryConfig
 from mosaic3d_core.query.grid import QueryGrid
+from mosaic3d_core.query.instance_labels import left_over, word_of_instances
+from mosaic3d_core.query.instance_view import InstanceView
 from mosaic3d_core.query.instances import Instance, extract_instances, group_cells
 from mosaic3d_core.query.labelling import label_voxels
+from mosaic3d_core.query.ranking import Ranked, rank
 from mosaic3d_core.query.results import NO_LABEL, DetectedObject, Labelling, QueryResult
 from mosaic3d_core.query.tracker import InstanceTracker
 
 if TYPE_CHECKING:
     from mosaic3d_core.models import FeatureMap
     from mosaic3d_core.models.text import TextEncoder
+    from mosaic3d_core.query.instance_map import MapInstance
 
 Region = tuple[Sequence[float], Sequence[float]]
 
@@ -92,6 +96,15 @@ class QueryEngine:
             self._prepared.append((weakref.ref(feature_map), prepared))
         return prepared
 
+    def view(self, feature_map: FeatureMap, instances: Sequence[MapInstance]) -> InstanceView:
+        """Make the instances of a map ready for :meth:`query` and :meth:`label`.
+
+        Args:
+            feature_map: The encoded map that the instances' voxels are rows of.
+            instances: What an ``InstanceMap`` said of it.
+        """
+        return InstanceView(self.prepare(feature_map).grid, instances)
+
     def reset(self) -> None:
         """Forget the objects seen so far; call it when the map is reset."""
         self.tracker.reset()
@@ -105,6 +118,7 @@ class QueryEngine:
         min_score: float | None = None,
         max_objects: int | None = None,
         region: Region | None = None,
+        instances: InstanceView | None = None,
     ) -> QueryResult:
         """Find the objects that each text describes.
 
@@ -114,6 +128,8 @@ class QueryEngine:
             min_score: Objects below this score are left out, in [0, 1]; None for the configured default.
             max_objects: Most objects per text; None or 0 for all.
             region: Lowest and highest corner (metres, map frame) of the box to look in; None for everywhere.
+            instances: Instances of this very map (see :meth:`view`): answers are these where they fit, under their ids; None to
+                answer from voxels alone.
 
         Returns:
             The answer. Something that is not there has no object. An empty map gives an answer without
@@ -134,9 +150,12 @@ class QueryEngine:
         scores = self._voxel_scores(feature_map, texts)
         objects: list[DetectedObject] = []
         for text, row in zip(texts, scores, strict=True):
-            found = extract_instances(grid, row, self.config, allowed)
-            found = [instance for instance in found if instance.score >= least][:limit]
-            objects += self._with_ids(text, found, grid)
+            groups = extract_instances(grid, row, self.config, allowed)
+            if instances is None:
+                found = [Ranked(one, None) for one in groups if one.score >= least]
+            else:
+                found = rank(instances, row, groups, least, self.config, allowed)
+            objects += self._with_ids(text, found[:limit], grid, instances)
         return QueryResult(
             texts=texts,
             objects=objects,
@@ -146,12 +165,14 @@ class QueryEngine:
             elapsed_ms=(time.perf_counter() - start) * 1e3,
         )
 
-    def label(self, feature_map: FeatureMap, vocabulary: Sequence[str]) -> Labelling:
+    def label(self, feature_map: FeatureMap, vocabulary: Sequence[str], instances: InstanceView | None = None) -> Labelling:
         """Give every map voxel its best word of ``vocabulary``, or none, and group words into objects.
 
         Args:
             feature_map: The encoded map.
             vocabulary: Words or short descriptions, at least one; repeated ones count once.
+            instances: Instances of this very map (see :meth:`view`). All of them are objects then, under their ids, each with the
+                word that most of its voxels have ("" where there is none); what belongs to none of them is grouped as without.
 
         Returns:
             Labels, instance ids and scores per voxel, and the objects.
@@ -166,20 +187,13 @@ class QueryEngine:
         affinity = self._get_alternatives().affinity(embedded, self.config)
         prepared = self.prepare(feature_map)
         labels, scores = label_voxels(prepared.likelihoods, _cosine(feature_map, embedded), affinity, self.config)
-        instances = np.zeros(len(snapshot.indices), np.uint32)
-        objects: list[DetectedObject] = []
-        order = np.argsort(labels, kind="stable")
-        ends = np.searchsorted(labels[order], np.arange(len(words) + 1))
-        for number, word in enumerate(words):
-            cells = order[ends[number] : ends[number + 1]]
-            # Labels already compete with each other: every voxel of the word may start an object.
-            found = group_cells(prepared.grid, scores, cells, self.config, seed=0.0)
-            for thing in self._with_ids(word, found, prepared.grid):
-                instances[thing.voxel_indices] = thing.id
-                objects.append(thing)
+        objects = self._labelled_objects(prepared.grid, words, labels, scores, instances)
+        owner = np.zeros(len(snapshot.indices), np.uint32)
+        for thing in objects:
+            owner[thing.voxel_indices] = thing.id
         return Labelling(
             labels=labels[feature_map.voxel_of_point],
-            instances=instances,
+            instances=owner,
             scores=scores[feature_map.voxel_of_point],
             objects=objects,
             vocabulary=words,
@@ -187,14 +201,46 @@ class QueryEngine:
             elapsed_ms=(time.perf_counter() - start) * 1e3,
         )
 
-    def _with_ids(self, text: str, found: list[Instance], grid: QueryGrid) -> list[DetectedObject]:
-        voxel_sets = [grid.cells[instance.cells] for instance in found]
-        boxes = [instance.box for instance in found]
-        ids = self.tracker.assign(text, voxel_sets, boxes, grid.snapshot.generation)
-        return [
-            DetectedObject(number, text, min(max(one.score, 0.0), 1.0), one.box, one.rows)
-            for number, one in zip(ids, found, strict=True)
-        ]
+    def _labelled_objects(
+        self, grid: QueryGrid, words: tuple[str, ...], labels: np.ndarray, scores: np.ndarray, view: InstanceView | None
+    ) -> list[DetectedObject]:
+        view = InstanceView(grid, ()) if view is None else view
+        # Labels already compete with each other: every voxel of the word may start an object.
+        word, score = word_of_instances(view, labels, scores, len(words))
+        groups = left_over(
+            view,
+            labels,
+            word,
+            len(words),
+            lambda cells: group_cells(grid, scores, cells, self.config, seed=0.0),
+            self.config.min_relative_voxels,
+        )
+        objects: list[DetectedObject] = []
+        for number in (*range(len(words)), -1):
+            found = [Ranked(one, None) for one in groups[number]] if number >= 0 else []
+            for k in np.flatnonzero(word == number):
+                shape = view.shape(int(k))
+                if shape is not None:
+                    found.append(Ranked(Instance(view.instances[k].cells, shape[0], float(score[k]), shape[1]), int(k)))
+            found.sort(key=lambda one: (-one.found.score, int(one.found.rows[0])))
+            objects += self._with_ids(words[number] if number >= 0 else "", found, grid, view)
+        return objects
+
+    def _with_ids(self, text: str, found: list[Ranked], grid: QueryGrid, view: InstanceView | None) -> list[DetectedObject]:
+        """Objects with the ids of their instances; those that are none get one from the tracker."""
+        unknown = [one.found for one in found if one.number is None]
+        fresh = iter(
+            self.tracker.assign(
+                text, [grid.cells[one.cells] for one in unknown], [one.box for one in unknown], grid.snapshot.generation
+            )
+        )
+        objects = []
+        for one in found:
+            known = None if one.number is None or view is None else view.instances[one.number]
+            number = next(fresh) if known is None else known.id
+            score = min(max(one.found.score, 0.0), 1.0)
+            objects.append(DetectedObject(number, text, score, one.found.box, one.found.rows, known))
+        return objects
 
     def _voxel_scores(self, feature_map: FeatureMap, texts: Sequence[str]) -> np.ndarray:
         embedded = self._embed(texts)

@@ -8,8 +8,9 @@ lately or not. What comes back to its old place soon has its old id.
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,16 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from mosaic3d_core.query.components import pack_indices
+from mosaic3d_core.query.footprint import Footprint, contains
 from mosaic3d_core.query.proposals import Proposal
 
 if TYPE_CHECKING:
     from mosaic3d_core.models.scene_encoder import FeatureMap
 
 PRESENT, UNSEEN, GONE = "present", "unseen", "gone"
+
+# What fills no more than this share of the place of a gone thing is what is left of it, not the thing put back.
+_REMAINS = 0.5
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class InstanceMapConfig:
         min_overlap: Least share of the smaller of both that a proposal and an instance have in common to be the same.
         inside: An instance or proposal lies in another one when this share of its voxels does.
         patience: Updates in a row after which a merge or a split is believed.
-        vanished: An instance is gone when no more than this share of its voxels is left in the map.
+        vanished: An instance is gone when no more than this share of its voxels is left in the map ...
+        vanish_s: ... of those that it had in this time, seconds.
         recent_s: Seconds since its last sight for which an instance counts as present.
         keep_gone_s: Seconds for which a gone instance is still reported.
         spurious_misses: An instance that was proposed fewer times than ``patience`` is dropped when so many updates in a row do
@@ -48,6 +54,7 @@ class InstanceMapConfig:
     inside: float = 0.6
     patience: int = 3
     vanished: float = 0.3
+    vanish_s: float = 20.0
     recent_s: float = 5.0
     keep_gone_s: float = 30.0
     spurious_misses: int = 10
@@ -59,7 +66,7 @@ class InstanceMapConfig:
         for name in ("patience", "spurious_misses"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("recent_s", "keep_gone_s"):
+        for name in ("vanish_s", "recent_s", "keep_gone_s"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be >= 0 seconds, got {getattr(self, name)}")
 
@@ -100,6 +107,7 @@ class _Track:
     views: int
     first_seen_ns: int
     last_seen_ns: int
+    footprint: Footprint
     misses: int = 0
     gone_since_ns: int | None = None
     merging: dict[int, int] = field(default_factory=dict)  # other instance: updates in a row that one proposal held both
@@ -118,14 +126,15 @@ class InstanceMap:
 
     Args:
         config: When instances are the same, and when they change.
+        ids: Where new ids come from; 1, 2, ... by default.
     """
 
-    def __init__(self, config: InstanceMapConfig | None = None) -> None:
+    def __init__(self, config: InstanceMapConfig | None = None, ids: Iterator[int] | None = None) -> None:
         self.config = config or InstanceMapConfig()
         self._tracks: dict[int, _Track] = {}
         self._tentative: list[_Tentative] = []
         self._merged: dict[int, int] = {}
-        self._next_id = 1
+        self._ids = itertools.count(1) if ids is None else ids
         self._lock = threading.Lock()
         self.instances: tuple[MapInstance, ...] = ()
 
@@ -161,13 +170,14 @@ class InstanceMap:
         now = int(feature_map.snapshot.stamp_ns)
         keys = pack_indices(feature_map.cells)
         owner = self._owners(keys)  # (V,) id, 0 for none
-        self._drop_vanished(owner, now)
+        self._drop_vanished(keys, now)
         live = [track for track in self._tracks.values() if track.gone_since_ns is None]
         overlap = _overlaps(owner, proposals, [track.id for track in live])
         pairs = self._match(overlap, proposals, live)
         claimed = np.full(len(keys), 0, np.int64)
         self._continue(pairs, overlap, proposals, live, owner, claimed, keys)
         self._begin(set(range(len(proposals))) - {i for i, _ in pairs}, overlap, proposals, live, claimed, keys, now)
+        self._follow(claimed, keys, now)
         self._forget(now)
         return self._report(keys, feature_map, now)
 
@@ -181,11 +191,13 @@ class InstanceMap:
                 owner[order[at[ordered[at] == track.keys]]] = track.id
         return owner
 
-    def _drop_vanished(self, owner: NDArray[np.int64], now: int) -> None:
-        left = dict(zip(*(part.tolist() for part in np.unique(owner, return_counts=True)), strict=True))
+    def _drop_vanished(self, keys: NDArray[np.int64], now: int) -> None:
+        present = np.sort(keys)
         for track in self._tracks.values():
-            if track.gone_since_ns is None and left.get(track.id, 0) <= self.config.vanished * len(track.keys):
-                track.gone_since_ns = now
+            if track.gone_since_ns is None:
+                left = track.footprint.share_left(present, now, self.config.vanish_s)
+                if left <= self.config.vanished:
+                    track.gone_since_ns = now
 
     def _match(self, overlap: NDArray[np.int64], proposals: Sequence[Proposal], live: list[_Track]) -> list[tuple[int, int]]:
         """(proposal, position in ``live``) of the same things: the assignment of largest total overlap."""
@@ -254,6 +266,13 @@ class InstanceMap:
             if self._lives(track):
                 track.keys = np.sort(keys[claimed == track.id])
 
+    def _follow(self, claimed: NDArray[np.int64], keys: NDArray[np.int64], now: int) -> None:
+        order = np.argsort(keys)
+        keys, claimed = keys[order], claimed[order]
+        for track in self._tracks.values():
+            if track.gone_since_ns is None:
+                track.footprint.follow(track.keys, keys[(claimed != 0) & (claimed != track.id)], now)
+
     def _merge(self, track: _Track, other: _Track) -> None:
         """``other`` becomes part of ``track``, which goes on under the older of both ids."""
         del self._tracks[track.id], self._tracks[other.id]
@@ -296,26 +315,29 @@ class InstanceMap:
         self, proposal: Proposal, cells: NDArray[np.int64], claimed: NDArray[np.int64], keys: NDArray[np.int64], now: int
     ) -> None:
         mine = np.sort(keys[cells])
-        back = self._gone_from(mine)
-        if back is not None:  # it was there before: a thing put back, or voxels that the map had dropped for a while
-            claimed[cells] = back.id
-            back.keys, back.gone_since_ns, back.misses = mine, None, 0
-            back.views += 1
+        gone, share = self._gone_from(mine)
+        if gone is not None and share <= _REMAINS and contains(gone.footprint.keys, mine).mean() > self.config.inside:
+            return  # what the cameras have not yet looked through of a thing that was taken away
+        if gone is not None and share > _REMAINS:  # a thing put back, or voxels that the map had dropped for a while
+            claimed[cells] = gone.id
+            gone.keys, gone.gone_since_ns, gone.misses = mine, None, 0
+            gone.views += 1
             return
-        number, self._next_id = self._next_id, self._next_id + 1
+        number = next(self._ids)
         claimed[cells] = number
-        self._tracks[number] = _Track(number, mine, proposal.feature.copy(), proposal.quality, 1, now, now)
+        footprint = Footprint(mine, now)
+        self._tracks[number] = _Track(number, mine, proposal.feature.copy(), proposal.quality, 1, now, now, footprint)
 
-    def _gone_from(self, keys: NDArray[np.int64]) -> _Track | None:
-        """The gone instance that had been where some voxels are, if any."""
-        best, found = self.config.min_overlap, None
+    def _gone_from(self, keys: NDArray[np.int64]) -> tuple[_Track | None, float]:
+        """The gone instance that had been where some voxels are, if any, and the share of its own place that they fill."""
+        best, found = 0.0, None
         for track in self._tracks.values():
             if track.gone_since_ns is not None:
-                both = len(np.intersect1d(track.keys, keys, assume_unique=True))
-                share = both / max(min(len(track.keys), len(keys)), 1)
-                if share >= best:
+                filled = contains(keys, track.footprint.keys)
+                share = float(filled.mean()) if len(filled) else 0.0
+                if share > best:
                     best, found = share, track
-        return found
+        return found, best
 
     def _forget(self, now: int) -> None:
         for track in list(self._tracks.values()):

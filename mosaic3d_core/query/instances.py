@@ -138,8 +138,10 @@ def _split(grid: QueryGrid, part: np.ndarray) -> list[np.ndarray]:
 
 
 def _part(grid: QueryGrid, cells: np.ndarray, allowed: np.ndarray | None) -> Part:
-    def fit_box(rows: np.ndarray) -> OrientedBox:
-        sample = rows[:: max(1, len(rows) // _BOX_POINTS)]
-        return fit_upright_box(grid.snapshot.centroids[sample], grid.snapshot.up, grid.snapshot.voxel_size_m)
+    return Part(cells, grid.rows(cells, allowed), lambda rows: upright_box(grid, rows))
 
-    return Part(cells, grid.rows(cells, allowed), fit_box)
+
+def upright_box(grid: QueryGrid, rows: np.ndarray) -> OrientedBox:
+    """Upright box around some rows of the snapshot (K,), metres."""
+    sample = rows[:: max(1, len(rows) // _BOX_POINTS)]
+    return fit_upright_box(grid.snapshot.centroids[sample], grid.snapshot.up, grid.snapshot.voxel_size_m)

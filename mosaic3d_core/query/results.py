@@ -12,6 +12,7 @@ from mosaic3d_core.query.boxes import OrientedBox
 
 if TYPE_CHECKING:
     from mosaic3d_core.mapping import MapSnapshot
+    from mosaic3d_core.query.instance_map import MapInstance
 
 #: Label of a voxel that no word of the vocabulary describes.
 NO_LABEL = 65535
@@ -23,10 +24,11 @@ class DetectedObject:
 
     Attributes:
         id: Stable while the object lives; 1 or more, never used twice by one engine.
-        text: The query (or vocabulary word) it answers.
+        text: The query (or vocabulary word) it answers; "" for an instance that no word of the vocabulary describes.
         score: How well it fits, in [0, 1].
         box: Upright oriented box in the map frame, metres.
         voxel_indices: Rows of the snapshot's arrays that belong to it, ascending. Shape (K,), int64.
+        instance: The instance of the map that it is; None for voxels that were grouped for this text alone.
     """
 
     id: int
@@ -34,6 +36,7 @@ class DetectedObject:
     score: float
     box: OrientedBox
     voxel_indices: np.ndarray
+    instance: MapInstance | None = None
 
 
 @dataclass(frozen=True, eq=False)

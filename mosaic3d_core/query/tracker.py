@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,14 +35,21 @@ class InstanceTracker:
         keep_generations: A vanished object's id is remembered over this many map generations, in case it
             comes back.
         max_texts: Texts remembered; the one asked least recently is forgotten first.
+        ids: Where new ids come from; shared with an ``InstanceMap``, no id means two things.
     """
 
-    def __init__(self, min_overlap: float = 0.25, keep_generations: int = 1000, max_texts: int = 1024) -> None:
+    def __init__(
+        self,
+        min_overlap: float = 0.25,
+        keep_generations: int = 1000,
+        max_texts: int = 1024,
+        ids: Iterator[int] | None = None,
+    ) -> None:
         self._min_overlap = min_overlap
         self._keep_generations = keep_generations
         self._max_texts = max_texts
         self._tracks: OrderedDict[str, list[_Track]] = OrderedDict()
-        self._next_id = 1
+        self.ids = itertools.count(1) if ids is None else ids
         self._lock = threading.Lock()
 
     def reset(self) -> None:
@@ -68,8 +77,7 @@ class InstanceTracker:
             ids = []
             for number in range(len(keys)):
                 if number not in matched:
-                    matched[number] = self._next_id
-                    self._next_id += 1
+                    matched[number] = next(self.ids)
                 ids.append(matched[number])
             fresh = [_Track(*row, generation) for row in zip(ids, keys, boxes, strict=True)]
             taken = set(ids)

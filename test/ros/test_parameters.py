@@ -1,5 +1,7 @@
 """Parameters: the YAML file, the declared set, and messages about wrong values."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 import yaml
@@ -24,6 +26,15 @@ def test_yaml_file_has_exactly_the_declared_parameters_with_their_defaults():
     declared = {spec.name: spec.default for spec in parameters.perception_specs()}
     assert given == declared
     assert {name: type(value) for name, value in given.items()} == {name: type(value) for name, value in declared.items()}
+
+
+def test_yaml_file_and_the_page_of_parameters_are_as_declared():
+    location = importlib.util.spec_from_file_location("write_parameters", ROOT / "scripts" / "write_parameters.py")
+    writer = importlib.util.module_from_spec(location)
+    location.loader.exec_module(writer)
+    assert writer.YAML.read_text() == writer.yaml_text(parameters.perception_specs())
+    assert writer.TABLES.read_text() == writer.tables_text()
+    assert not [spec.name for spec in parameters.perception_specs() if "ValueError" in spec.description]
 
 
 @pytest.mark.parametrize("spec", [*parameters.perception_specs(), *parameters.PLAYER], ids=lambda spec: spec.name)

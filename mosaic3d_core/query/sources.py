@@ -1,0 +1,60 @@
+"""Which source of proposals a system uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from mosaic3d_core.query.component_proposals import ComponentProposals
+from mosaic3d_core.query.proposals import DecoderProposals, ProposalConfig, ProposalSource
+
+if TYPE_CHECKING:
+    from mosaic3d_core.models.folded_head import FoldedHead
+    from mosaic3d_core.query.engine import QueryEngine
+
+DEFAULT_DECODER = Path(__file__).resolve().parent.parent / "assets" / "mosaic3d_narrow_decoder.safetensors"
+"""The mask decoder that comes with the package, for the encoder that comes with it."""
+
+COMPONENTS = "components"
+
+
+def choose_proposals(
+    decoder: str,
+    head: FoldedHead,
+    engine: QueryEngine,
+    config: ProposalConfig | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[ProposalSource, str]:
+    """The source of proposals by name.
+
+    Args:
+        decoder: File of a mask decoder; "components" for connected voxels of the same concept; "" for the decoder that comes with
+            the package where it belongs to the encoder, else for components.
+        head: Head of the encoder.
+        engine: The query engine, of which components use the concepts.
+        config: What becomes of a decoder's masks.
+        device: Where a decoder runs.
+
+    Returns:
+        The source, and what it is, for people.
+
+    Raises:
+        CheckpointError: If a decoder that was asked for cannot be read or belongs to another encoder.
+    """
+    from mosaic3d_core.models.mask_decoder.checkpoint import fingerprint, load_decoder
+    from mosaic3d_core.models.precision import choose_device, choose_dtype
+
+    if decoder == COMPONENTS:
+        return ComponentProposals(engine), "connected components"
+    file = Path(decoder) if decoder else DEFAULT_DECODER
+    if not decoder and not file.is_file():
+        return ComponentProposals(engine), "connected components (no mask decoder is installed)"
+    loaded = load_decoder(file)
+    if not decoder and loaded.metadata.get("encoder") != fingerprint(head):
+        return ComponentProposals(engine), "connected components (the mask decoder of the package belongs to another encoder)"
+    loaded.check_encoder(head, file.name)
+    where = choose_device(device)
+    dtype = choose_dtype(where, None)
+    return DecoderProposals(loaded.model.to(where), config, dtype=dtype), f"mask decoder {file.name}"
