@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic3d_core.data.mask_file import read_masks
 from mosaic3d_core.data.scene_folder import SceneFolderError, read_instances, read_points
 from mosaic3d_core.errors import Mosaic3DError
 from mosaic3d_core.mapping import MapSnapshot
@@ -21,30 +20,24 @@ from mosaic3d_core.metrics.class_lists import ClassList, get_class_list
 from mosaic3d_core.metrics.evaluation import SemanticEvaluator
 from mosaic3d_core.metrics.instance_ap import InstanceEvaluator, InstanceScores
 from mosaic3d_core.models import SceneEncoder
-from mosaic3d_core.models.encoder_input import build_encoder_input
-from mosaic3d_core.models.official_input import centre, official_batch
+from mosaic3d_core.models.official_input import VOXEL_SIZE_M, centre, official_batch
+from mosaic3d_core.models.scene_encoder import FeatureMap
 from mosaic3d_core.models.text import TextEncoder
 from mosaic3d_core.models.text.prompts import class_prompts
-from mosaic3d_core.query.mask_classes import classify_masks
+from training.instance_masks import MaskSource, NamedMasks
 
 
 @dataclass(frozen=True)
 class InstanceFiles:
-    """Where masks and true instances lie.
+    """Where true instances lie.
 
     Attributes:
-        masks: Folder of SCENE.npz files.
         instance: File of the instance ids in each scene folder.
         no_instance: The id that means none.
     """
 
-    masks: Path
     instance: str
     no_instance: int
-
-    def masks_of(self, scene: Path) -> Path:
-        """File of a scene's masks."""
-        return self.masks / f"{scene.name}.npz"
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ class EvaluationSet:
         classes: The class list.
         segment: File of the labels in each folder.
         condition: Condition of the net, None for its first.
-        instances: Masks to classify and the instances to compare them with; None for semantic scores only.
+        instances: Instances to compare masks with; None for semantic scores only.
     """
 
     name: str
@@ -123,12 +116,14 @@ class SceneLabels:
         foreground: Best foreground class of each point. Shape (N,).
         logits: Score of each voxel and class, where they were asked for. Shape (V, C).
         voxel_of_point: Voxel of each point. Shape (N,).
+        features: The encoded scene, where it was asked for.
     """
 
     best: NDArray[np.int64]
     foreground: NDArray[np.int64]
     logits: NDArray[np.float32] | None
     voxel_of_point: NDArray[np.int64]
+    features: FeatureMap | None = None
 
 
 class SceneLabeller:
@@ -140,8 +135,12 @@ class SceneLabeller:
         classes: The class list.
         prompt: Template of the class texts, None for bare names.
         voxelization: "anchored" or "official".
-        keep_logits: Whether the scores of all classes are wanted, for instances. They are what the published evaluation takes:
+        keep_logits: Whether the scores of all classes are wanted, for given masks. They are what the published evaluation takes:
             products of texts with features of any length (official); or scaled cosines (anchored).
+        keep_features: Whether the encoded scene is wanted, for a mask decoder.
+
+    Attributes:
+        texts: Unit embedding of each class. Shape (K, D).
     """
 
     def __init__(
@@ -152,6 +151,7 @@ class SceneLabeller:
         prompt: str | None,
         voxelization: str,
         keep_logits: bool = False,
+        keep_features: bool = False,
     ) -> None:
         if voxelization not in ("anchored", "official"):
             raise Mosaic3DError(f'voxelization must be "anchored" or "official", got "{voxelization}"')
@@ -160,8 +160,10 @@ class SceneLabeller:
                 f"the published voxelisation feeds colour only, but this checkpoint takes {', '.join(encoder.input_channels)}: "
                 "use voxelization=anchored"
             )
-        self.encoder, self.voxelization, self.keep_logits = encoder, voxelization, keep_logits
-        self.matrix = encoder.head.query_matrix(np.asarray(text.encode(class_prompts(classes.names, prompt)), np.float32))
+        self.encoder, self.voxelization = encoder, voxelization
+        self.keep_logits, self.keep_features = keep_logits, keep_features
+        self.texts = np.asarray(text.encode(class_prompts(classes.names, prompt)), np.float32)
+        self.matrix = encoder.head.query_matrix(self.texts)
         self.foreground = np.array(classes.foreground, np.int64)
 
     def label(
@@ -169,36 +171,76 @@ class SceneLabeller:
     ) -> list[SceneLabels]:
         """Classes of the scenes of a batch."""
         if self.voxelization == "official":
-            batch = official_batch([centre(c) for c in coords], colors)
-            features = self.encoder.encode_cells(batch.indices, batch.features)
-            ends = zip(batch.offsets[:-1], batch.offsets[1:], strict=True)
-            return [self._labels(features, batch.voxel_of_point[a:b]) for a, b in ends]
+            return self._official(coords, colors)
         return [self._anchored(*scene) for scene in zip(coords, colors, normals, strict=True)]
+
+    def _official(self, coords: Sequence[NDArray[np.floating]], colors: Sequence[NDArray[np.integer]]) -> list[SceneLabels]:
+        centred = [centre(c) for c in coords]
+        batch = official_batch(centred, colors)
+        features = self.encoder.encode_cells(batch.indices, batch.features)
+        found = []
+        for coord, color, start, end in zip(centred, colors, batch.offsets[:-1], batch.offsets[1:], strict=True):
+            owner = batch.voxel_of_point[start:end]
+            first, last = int(owner.min()), int(owner.max()) + 1  # cells of a batch are sorted by scene
+            snapshot = _points_as_map(coord, color)
+            found.append(self._labels(self._map(snapshot, features[first:last], batch.indices[first:last, 1:], owner - first)))
+        return found
+
+    def _map(
+        self, snapshot: MapSnapshot, features: NDArray[np.float32], cells: NDArray[np.int32], owner: NDArray[np.int64]
+    ) -> FeatureMap:
+        """Features of the published voxels in the form in which the encoder hands out its own."""
+        encoder = self.encoder
+        norms, scale = encoder.head.norms(features), encoder.logit_scale
+        name = encoder.text_encoder_name
+        return FeatureMap(snapshot, features, norms, owner, cells, VOXEL_SIZE_M, encoder.head, name, scale, 0.0)
 
     def _anchored(self, coord: NDArray, color: NDArray, normal: NDArray | None) -> SceneLabels:
         if not len(coord):
             raise Mosaic3DError("the scene has no points")
         snapshot, row = MapSnapshot.from_points_with_inverse(coord, color, min(0.02, self.encoder.voxel_size_m), normal)
-        inputs = build_encoder_input(snapshot, self.encoder.voxel_size_m, self.encoder.input_channels)
-        cells = np.concatenate([np.zeros((len(inputs.indices), 1), np.int32), inputs.indices], 1)
-        return self._labels(self.encoder.encode_cells(cells, inputs.features), inputs.voxel_of_point[row])
+        return self._labels(self.encoder.encode(snapshot), row)
 
-    def _labels(self, features: NDArray[np.float32], voxel_of_point: NDArray[np.int64]) -> SceneLabels:
-        """The length of a feature does not change which text it is most like, so for classes it is not divided out."""
-        first, last = int(voxel_of_point.min()), int(voxel_of_point.max()) + 1  # cells of a batch are sorted by scene
-        features, voxel_of_point = features[first:last], voxel_of_point - first
+    def _labels(self, encoded: FeatureMap, row: NDArray[np.int64] | None = None) -> SceneLabels:
+        """Classes of points, of which each is in a row of the map (None: in its own).
+
+        The length of a feature does not change which text it is most like, so for classes it is not divided out.
+        """
+        features = encoded.features
+        voxel_of_point = encoded.voxel_of_point if row is None else encoded.voxel_of_point[row]
         width = features.shape[1]
         scores = features @ self.matrix[:width]
         if len(self.matrix) > width:
             scores += self.matrix[width]
         best, foreground = scores.argmax(1), self.foreground[scores[:, self.foreground].argmax(1)]
         if self.keep_logits and self.voxelization == "anchored":
-            scores *= (self.encoder.logit_scale / self.encoder.head.norms(features))[:, None]
-        return SceneLabels(best[voxel_of_point], foreground[voxel_of_point], scores if self.keep_logits else None, voxel_of_point)
+            scores *= (self.encoder.logit_scale / encoded.norms)[:, None]
+        return SceneLabels(
+            best[voxel_of_point],
+            foreground[voxel_of_point],
+            scores if self.keep_logits else None,
+            voxel_of_point,
+            encoded if self.keep_features else None,
+        )
 
 
-def evaluate(data: EvaluationSet, labeller: SceneLabeller, key: dict[str, object], out: Path, batch_size: int) -> Iterator[int]:
-    """Evaluate all scenes, keeping each one's confusion in `out`; yields how many scenes are done.
+def _points_as_map(coord: NDArray[np.float32], color: NDArray[np.integer]) -> MapSnapshot:
+    """Points as the rows of a map, none merged."""
+    n = len(coord)
+    cells = np.floor(coord / VOXEL_SIZE_M).astype(np.int32)
+    normals, weights = np.zeros((n, 3), np.float32), np.ones(n, np.float32)
+    return MapSnapshot(1, 0, VOXEL_SIZE_M, cells, coord, color.astype(np.float32), normals, weights, np.zeros(n, np.int64))
+
+
+def evaluate(
+    data: EvaluationSet,
+    labeller: SceneLabeller,
+    key: dict[str, object],
+    out: Path,
+    batch_size: int,
+    masks: MaskSource | None = None,
+) -> Iterator[int]:
+    """Evaluate all scenes, keeping each one's confusion and instances in `out`; yields how many scenes are done.
 
     Args:
         data: The scenes.
@@ -206,6 +248,10 @@ def evaluate(data: EvaluationSet, labeller: SceneLabeller, key: dict[str, object
         key: What the result depends on; stored results of another key are made again.
         out: Folder of the set's results.
         batch_size: Scenes per batch.
+        masks: Finds the instances; needed where the set has true ones.
+
+    Raises:
+        Mosaic3DError: Naming the scene and what about it does not fit.
     """
     out.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
@@ -225,11 +271,11 @@ def evaluate(data: EvaluationSet, labeller: SceneLabeller, key: dict[str, object
                     evaluator.add_labels(found.best, found.foreground, truth.segment)
                 except Mosaic3DError as error:
                     raise SceneFolderError(f"{scene / data.segment}: {error}") from error
-                of_masks = None
-                if data.instances is not None and found.logits is not None:
-                    masks = read_masks(data.instances.masks_of(scene), len(truth.coord))
-                    of_masks = classify_masks(found.logits, found.voxel_of_point, masks)
-                _store(out, scene, digest, evaluator, of_masks)
+                named = None
+                if data.instances is not None and masks is not None:
+                    read_instances(scene, data.segment, data.instances.instance)  # a missing one is named now, not at the end
+                    named = masks.find(scene, found)
+                _store(out, scene, digest, evaluator, named)
         done += len(part)
         yield done
 
@@ -248,26 +294,21 @@ def collect(data: EvaluationSet, key: dict[str, object], out: Path) -> tuple[Sem
         if instances is not None and data.instances is not None:
             truth = read_instances(scene, data.segment, data.instances.instance)
             owner = np.where(truth.instance == data.instances.no_instance, -1, truth.instance)
-            masks = read_masks(data.instances.masks_of(scene), len(owner))
+            masks = np.unpackbits(stored["masks"], axis=1, count=len(owner)).astype(bool)
             try:
                 instances.add(masks, stored["mask_labels"], stored["mask_scores"], truth.segment, owner)
             except Mosaic3DError as error:
-                raise Mosaic3DError(f"{data.instances.masks_of(scene)}: {error}") from error
+                raise Mosaic3DError(f"{data.name}: {scene.name}: {error}") from error
     return total, None if instances is None else instances.scores()
 
 
-def _store(
-    out: Path,
-    scene: Path,
-    digest: str,
-    evaluator: SemanticEvaluator,
-    of_masks: tuple[NDArray[np.int64], NDArray[np.float32]] | None,
-) -> None:
+def _store(out: Path, scene: Path, digest: str, evaluator: SemanticEvaluator, named: NamedMasks | None) -> None:
     target = out / f"{scene.name}.npz"
     temporary = target.with_suffix(".tmp.npz")
-    masks = {} if of_masks is None else {"mask_labels": of_masks[0], "mask_scores": of_masks[1]}
-    confusions = {"all": evaluator.all_confusion, "foreground": evaluator.foreground_confusion}
-    np.savez_compressed(temporary, key=np.array(digest), **confusions, **masks)
+    arrays: dict[str, NDArray] = {"all": evaluator.all_confusion, "foreground": evaluator.foreground_confusion}
+    if named is not None:
+        arrays |= {"masks": np.packbits(named.masks, axis=1), "mask_labels": named.labels, "mask_scores": named.scores}
+    np.savez_compressed(temporary, key=np.array(digest), **arrays)
     os.replace(temporary, target)
 
 

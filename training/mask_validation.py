@@ -17,8 +17,8 @@ from mosaic3d_core.metrics.class_lists import ClassList, from_names
 from mosaic3d_core.metrics.instance_ap import InstanceEvaluator
 from mosaic3d_core.models.mask_decoder import MaskDecoder
 from mosaic3d_core.models.scene_encoder import FeatureMap, SceneEncoder
-from mosaic3d_core.query.mask_classes import softmax
-from mosaic3d_core.query.proposals import DecoderProposals, Proposal, ProposalConfig, ProposalSource
+from mosaic3d_core.query.mask_classes import classify_proposals, points_of_proposals
+from mosaic3d_core.query.proposals import DecoderProposals, ProposalConfig, ProposalSource
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ class MaskValidation:
         proposals = self._source.propose(features)
         truth = read_instances(self.data.scenes[scene], self.data.segment, self.data.instance)
         instance = np.where(truth.instance == self.data.no_instance, -1, truth.instance)
-        masks = [_points(one, features) for one in proposals]
+        masks = points_of_proposals(proposals, features.voxel_of_point, len(features.cells), min_points=0)[0]
         quality = np.array([one.quality for one in proposals], np.float64)
         # walls and floors are no instances: whatever lies on them is not counted
         stuff = np.isin(truth.segment, list(self.data.classes.not_instances)) | (truth.segment < 0)
         self._any.add(masks, [0] * len(masks), quality, np.where(stuff, -1, 0), instance)
-        labels, scores = self._classes(proposals, features)
+        labels, scores = classify_proposals(proposals, features, self.texts, by="feature")
         self._named.add(masks, labels, scores * quality, truth.segment, instance)
 
     def finish(self) -> dict[str, float]:
@@ -114,16 +114,6 @@ class MaskValidation:
             self._kept[scene] = found
         return found
 
-    def _classes(self, proposals: list[Proposal], features: FeatureMap) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Best class of each proposal by its pooled feature, and its share of the softmax."""
-        if not proposals:
-            return np.zeros(0, np.int64), np.zeros(0)
-        pooled = np.stack([one.feature for one in proposals])
-        cosine = features.head.cosine(pooled, features.head.norms(pooled), self.texts)
-        probability = softmax(cosine * features.logit_scale)
-        best = probability.argmax(1)
-        return best, probability[np.arange(len(best)), best].astype(np.float64)
-
 
 def _of_all_processes(evaluator: InstanceEvaluator) -> InstanceEvaluator:
     """What all processes have seen, in the order of their ranks; average precision cannot be put together from averages."""
@@ -134,9 +124,3 @@ def _of_all_processes(evaluator: InstanceEvaluator) -> InstanceEvaluator:
     for other in parts[1:]:
         parts[0].merge(other)
     return parts[0]
-
-
-def _points(proposal: Proposal, features: FeatureMap) -> NDArray[np.bool_]:
-    inside = np.zeros(len(features.cells), bool)
-    inside[proposal.cells] = True
-    return inside[features.voxel_of_point]

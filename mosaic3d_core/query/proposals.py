@@ -10,11 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from mosaic3d_core.query.components import connected_components
+from mosaic3d_core.query.linkage import linked_parts
 
 if TYPE_CHECKING:
     from mosaic3d_core.models.mask_decoder import MaskDecoder
     from mosaic3d_core.models.mask_decoder.decoder import Prediction
     from mosaic3d_core.models.scene_encoder import FeatureMap
+
+
+_LONGEST_REACH = 4  # voxels; gaps up to this are counted along the axes, which is quicker, longer ones are distances
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +143,11 @@ def proposals_of(prediction: Prediction, feature_map: FeatureMap, config: Propos
 def _parts(cells: NDArray[np.int64], feature_map: FeatureMap, config: ProposalConfig) -> list[NDArray[np.int64]]:
     if config.max_gap_m == 0:
         return [cells]
-    reach = int(np.clip(round(config.max_gap_m / feature_map.cell_size_m), 1, 4))
-    number, count = connected_components(feature_map.cells[cells], reach=reach)
+    gap = config.max_gap_m / feature_map.cell_size_m
+    if round(gap) <= _LONGEST_REACH:
+        number, count = connected_components(feature_map.cells[cells], reach=max(round(gap), 1))
+    else:
+        number, count = linked_parts(feature_map.cells[cells], gap)
     return [cells[number == k] for k in range(count)]
 
 
