@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -33,6 +34,7 @@ class MaskAlignment(lightning.LightningModule):
         auxiliary: Whether the predictions after the earlier steps count as well.
         logit_scale: Start of the learnt scale of the contrastive loss.
         seed: Seed of the draws in the decoder.
+        voxels: Voxels of a scene that count in a step, drawn at random after it was encoded whole; None for all.
     """
 
     def __init__(
@@ -46,10 +48,11 @@ class MaskAlignment(lightning.LightningModule):
         auxiliary: bool = False,
         logit_scale: float = 14.285714,
         seed: int = 0,
+        voxels: int | None = None,
     ) -> None:
         super().__init__()
         self.decoder, self.weights, self.texts, self.optim = decoder, weights, texts, optim
-        self.validation, self.auxiliary, self.seed = validation, auxiliary, seed
+        self.validation, self.auxiliary, self.seed, self.voxels = validation, auxiliary, seed, voxels
         self.log_scale = torch.nn.Parameter(torch.tensor(float(np.log(logit_scale))))
         self.encoder = encoder  # no module, so its weights are neither trained nor stored
         self.head_weight = torch.from_numpy(encoder.head.weight)
@@ -84,6 +87,7 @@ class MaskAlignment(lightning.LightningModule):
     def _losses(self, scene: MaskSample) -> dict[str, Tensor]:
         features = torch.from_numpy(self.encoder.encode_cells(_with_batch(scene.indices), scene.features)).to(self.device)
         generator = torch.Generator().manual_seed(int(np.random.default_rng([self.seed, *scene.draw]).integers(2**62)))
+        scene, features = _drawn(scene, features, self.voxels, generator)
         bias = None if self.head_bias is None else self.head_bias.to(self.device)
         output = self.decoder(
             features,
@@ -132,6 +136,26 @@ class MaskAlignment(lightning.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = build_schedule(optimizer, self.optim, steps, lambda: self.global_step / max(1, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _drawn(scene: MaskSample, features: Tensor, voxels: int | None, generator: torch.Generator) -> tuple[MaskSample, Tensor]:
+    """Some voxels of a scene with their features; objects of which none was drawn are left out."""
+    if voxels is None or len(features) <= voxels:
+        return scene, features
+    rows = torch.randperm(len(features), generator=generator)[:voxels].sort().values
+    chosen = rows.numpy()
+    masks = scene.masks[:, chosen]
+    kept = np.flatnonzero(masks.any(axis=1))
+    part = replace(
+        scene,
+        indices=scene.indices[chosen],
+        features=scene.features[chosen],
+        positions=scene.positions[chosen],
+        counts=scene.counts[chosen],
+        masks=masks[kept],
+        captions=[scene.captions[k] for k in kept],
+    )
+    return part, features[rows.to(features.device)]
 
 
 def _with_batch(indices: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ from training.text_table import OnlineTexts, TextTable
 from training.trainer import GoOn, build_trainer
 
 _LARGEST_TABLE = 200_000
-_NET = ("hidden", "feedforward", "heads", "iterations", "queries", "test_queries", "fourier_scale", "max_keys")
+_NET = ("hidden", "feedforward", "heads", "iterations", "queries", "test_queries", "fourier_scale", "max_keys", "window")
 
 
 class _Export(lightning.Callback):
@@ -93,6 +93,7 @@ def train_decoder(config: DictConfig, out: Path) -> dict[str, float]:
         loss.auxiliary,
         loss.logit_scale,
         config.seed,
+        loss.voxels,
     )
     export = _Export(out, {"text_encoder": name, "recipe": {"seed": int(config.seed)}})
     trainer = build_trainer(config, out, [export, GoOn()], monitor="val/ap50")

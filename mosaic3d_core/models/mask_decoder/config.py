@@ -21,6 +21,8 @@ class MaskDecoderConfig:
         test_queries: Queries per scene otherwise.
         fourier_scale: Standard deviation of the frequencies of the position encoding.
         max_keys: Most voxels that a query attends to in training, drawn at random; all of them otherwise.
+        window: Whether each query also says where its object lies: a Gaussian window around a centre near its start is added to
+            the mask's logits. Not published: masks there are products of features, and two equal chairs have equal ones.
 
     Raises:
         ValueError: If a value is not positive, or the widths do not fit the heads.
@@ -35,10 +37,11 @@ class MaskDecoderConfig:
     test_queries: int = 150
     fourier_scale: float = 1.0
     max_keys: int = 51_200
+    window: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if getattr(self, field.name) <= 0:
+            if field.name != "window" and getattr(self, field.name) <= 0:
                 raise ValueError(f"{field.name} of the mask decoder must be positive, got {getattr(self, field.name)}")
         if self.hidden % self.heads or self.hidden % 2:
             raise ValueError(f"hidden width {self.hidden} must be even and a multiple of the {self.heads} heads")

@@ -21,6 +21,8 @@ from mosaic3d_core.models.mask_decoder.layers import (
     FourierPositions,
     QueryProjection,
     SelfAttention,
+    SpatialWindow,
+    window_terms,
 )
 from mosaic3d_core.models.mask_decoder.sampling import farthest_points
 
@@ -55,6 +57,19 @@ class DecoderOutput:
     start: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Windows:
+    """What the windows of a scene's queries are made of: terms of all voxels (V, 7), starts of the queries (Q, 3)."""
+
+    terms: Tensor
+    start: Tensor
+
+    @classmethod
+    def of(cls, positions: Tensor, start: Tensor) -> _Windows:
+        centered = positions.float() - positions.float().mean(0)
+        return cls(window_terms(centered), centered[start])
+
+
 class MaskDecoder(nn.Module):
     """The decoder, under the published names and shapes.
 
@@ -80,6 +95,8 @@ class MaskDecoder(nn.Module):
         self.class_head = nn.Linear(width, 2)
         self.mask_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.clip_head = nn.Linear(width, config.text_width)
+        if config.window:
+            self.window = SpatialWindow(width)
 
     def forward(
         self,
@@ -141,17 +158,18 @@ class MaskDecoder(nn.Module):
         """Predictions before each step and after the last, of queries that start at some voxels (Q,)."""
         mask_features = _folded(self.decoder_proj, head_weight, head_bias, features).to(dtype)
         if not len(start):
-            return [self._predict(features.new_zeros(0, self.config.hidden), mask_features)]
+            return [self._predict(features.new_zeros(0, self.config.hidden), mask_features, None)]
         memory = _folded(cast(nn.Linear, self.linear[0]), head_weight, head_bias, features).to(dtype)
         encoded = self.pos_enc(positions, positions.min(0).values, positions.max(0).values)
         place = self.query_proj(encoded[start])
         cross = cast(CrossAttention, self.cross_attention[0])
         keys, values = cross.keys_and_values(memory, encoded.to(dtype))  # the same in every step
+        windows = _Windows.of(positions, start) if self.config.window else None
         content = torch.zeros_like(place)
-        found = [self._predict(content, mask_features)]
+        found = [self._predict(content, mask_features, windows)]
         for _ in range(self.config.iterations):
             content = self._step(content, place, found[-1].mask_logits, keys, values, generator)
-            found.append(self._predict(content, mask_features))
+            found.append(self._predict(content, mask_features, windows))
         return found
 
     def _step(
@@ -167,10 +185,12 @@ class MaskDecoder(nn.Module):
         content = self.self_attention[0](content, place)
         return self.ffn[0](content)
 
-    def _predict(self, content: Tensor, mask_features: Tensor) -> Prediction:
+    def _predict(self, content: Tensor, mask_features: Tensor, windows: _Windows | None) -> Prediction:
         content = self.decoder_norm(content)
-        masks = self.mask_head(content).to(mask_features.dtype) @ mask_features.T
-        return Prediction(self.class_head(content), masks.float(), self.clip_head(content))
+        masks = (self.mask_head(content).to(mask_features.dtype) @ mask_features.T).float()
+        if windows is not None:  # in float32: far from the centre the terms are large and nearly cancel
+            masks = torch.addmm(masks, self.window(content, windows.start), windows.terms.T)
+        return Prediction(self.class_head(content), masks, self.clip_head(content))
 
 
 def _in_order(prediction: Prediction, back: Tensor | None) -> Prediction:

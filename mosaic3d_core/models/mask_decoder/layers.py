@@ -144,5 +144,41 @@ class FourierPositions(nn.Module):
         return torch.cat([angle.sin(), angle.cos()], 1)
 
 
+class SpatialWindow(nn.Module):
+    """Where each query looks: ``h - sum_k s_k (p_k - c_k)^2`` of a voxel at p: centre c, sharpness s along each axis, height h.
+
+    Args:
+        width: Width of the queries.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 7))
+        last = self.layers[2]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        last.bias = nn.Parameter(torch.tensor([0.0] * 6 + [1.0]))  # positive within one metre of the query's own place
+
+    def forward(self, queries: Tensor, start: Tensor) -> Tensor:
+        """Coefficients of the window's terms (see ``window_terms``).
+
+        Args:
+            queries: (Q, C).
+            start: Where the queries started, metres. Shape (Q, 3).
+
+        Returns:
+            Shape (Q, 7).
+        """
+        offset, log_sharpness, height = self.layers(queries).split([3, 3, 1], dim=1)
+        center, sharpness = start + offset, log_sharpness.clamp(-6.0, 6.0).exp()
+        constant = height - (sharpness * center.square()).sum(1, keepdim=True)
+        return torch.cat([2 * sharpness * center, -sharpness, constant], 1)
+
+
+def window_terms(positions: Tensor) -> Tensor:
+    """What windows are linear in: positions (V, 3), metres -> p, p^2, 1: (V, 7)."""
+    return torch.cat([positions, positions.square(), torch.ones_like(positions[:, :1])], 1)
+
+
 def _by_head(x: Tensor, heads: int) -> Tensor:
     return x.reshape(len(x), heads, -1).transpose(0, 1)

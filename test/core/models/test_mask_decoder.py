@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import nn
 
 from mosaic3d_core.models.mask_decoder import MaskDecoder, MaskDecoderConfig
 from mosaic3d_core.models.mask_decoder.blocked_attention import blocked_attention, spatial_order
-from mosaic3d_core.models.mask_decoder.layers import CrossAttention, FourierPositions
+from mosaic3d_core.models.mask_decoder.layers import CrossAttention, FourierPositions, SpatialWindow, window_terms
 from mosaic3d_core.models.mask_decoder.sampling import farthest_points
 
 SMALL = MaskDecoderConfig(text_width=24, hidden=16, feedforward=32, heads=4, queries=6, test_queries=7)
@@ -250,3 +252,44 @@ def test_sizes_that_do_not_fit_are_refused(change):
     assert isinstance(MaskDecoder(MaskDecoderConfig.from_dict(SMALL.to_dict())), nn.Module)
     with pytest.raises(ValueError, match="unknown mask decoder settings"):
         MaskDecoderConfig.from_dict({"depth": 3})
+
+
+def test_a_window_is_highest_at_its_centre_and_falls_off_as_said():
+    torch.manual_seed(0)
+    window = SpatialWindow(16).double()
+    nn.init.normal_(window.layers[2].weight, std=0.5)
+    queries, start = torch.randn(5, 16, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    points = torch.randn(40, 3, dtype=torch.float64) * 3
+    found = window(queries, start) @ window_terms(points).T
+    said = window.layers(queries)
+    for q in range(5):
+        center, sharpness, height = start[q] + said[q, :3], said[q, 3:6].exp(), said[q, 6]
+        wanted = torch.stack([height - (sharpness * (p - center) ** 2).sum() for p in points])
+        assert torch.allclose(found[q], wanted, atol=1e-9)
+
+
+def test_with_windows_things_of_equal_features_come_apart():
+    """Two cubes with the same features: without windows no mask tells them apart, with windows every first mask does."""
+    cube = torch.from_numpy(np.stack(np.meshgrid(*[np.arange(0, 0.4, 0.1)] * 3), -1).reshape(-1, 3).astype(np.float32))
+    positions = torch.cat([cube, cube + torch.tensor([3.0, 0, 0])])
+    features = torch.ones(len(positions), 5)
+    head = torch.randn(24, 5, generator=torch.Generator().manual_seed(1))
+    for window in (False, True):
+        model = decoder(replace(SMALL, window=window))
+        masks = model(features, head, None, positions, steps=True).steps[0].mask_logits
+        apart = (masks[:, : len(cube)].mean(1) - masks[:, len(cube) :].mean(1)).abs()
+        assert (apart > 5).all() if window else (apart < 1e-5).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_windows_give_the_same_masks_in_another_order_and_stay_finite_far_from_the_origin(dtype):
+    model = decoder(replace(SMALL, window=True))
+    features, head, bias, positions = scene(300)
+    positions = positions + 500.0
+    with torch.no_grad():
+        plain = model(features, head, bias, positions, dtype=dtype).final
+    assert torch.isfinite(plain.mask_logits).all()
+    with torch.enable_grad():
+        ordered = model(features, head, bias, positions, dtype=dtype).final
+    # float32 positions at 500 m hold 0.03 mm; bfloat16 keeps 8 bits of each product
+    assert torch.allclose(plain.mask_logits, ordered.mask_logits, atol=2e-2 if dtype == torch.float32 else 0.5)
