@@ -19,6 +19,7 @@ from mosaic3d_core.models import FeatureMap
 from mosaic3d_core.models.text import get_text_encoder
 from mosaic3d_core.query import DEFAULT_VOCABULARY, QueryEngine
 from mosaic3d_core.query.feature_store import unpack_features
+from mosaic3d_core.query.sources import instances_of
 from mosaic3d_core.visualization.pictures import Scene, picture_of_labels, picture_of_map, picture_of_query, save_picture
 from mosaic3d_core.visualization.ply import write_labelled_ply
 from mosaic3d_core.visualization.views import ViewKind
@@ -123,14 +124,15 @@ def write_pictures(features: FeatureMap, texts: Sequence[str], folder: Path, wid
     from mosaic3d_core.cli.cmd_query import slug
 
     engine = _engine(features)
-    labelling = engine.label(features, DEFAULT_VOCABULARY)
+    instances = instances_of(features, engine)
+    labelling = engine.label(features, DEFAULT_VOCABULARY, instances)
     written = []
     views: tuple[ViewKind, ...] = ("top", "perspective")
     scenes = {kind: Scene.of(features.snapshot, kind, width, height) for kind in views}
     for kind, scene in scenes.items():
         written.append(save_picture(picture_of_map(scene), folder / f"map_{kind}.png"))
         written.append(save_picture(picture_of_labels(scene, labelling), folder / f"labels_{kind}.png"))
-    result = engine.query(features, list(texts))
+    result = engine.query(features, list(texts), instances=instances)
     for text in result.texts:
         image = picture_of_query(scenes["perspective"], result, text)
         written.append(save_picture(image, folder / f"query_{slug(text)}.png"))

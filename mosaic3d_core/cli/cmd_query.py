@@ -65,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     feature_map = console.load_encoded(arguments.map, arguments)
     engine = console.engine_for(feature_map, arguments)
     region = None if arguments.region is None else (arguments.region[:3], arguments.region[3:])
-    result = engine.query(feature_map, arguments.texts, arguments.min_score, arguments.max_objects, region)
+    instances = console.instances_for(feature_map, engine, arguments)
+    result = engine.query(feature_map, arguments.texts, arguments.min_score, arguments.max_objects, region, instances)
     pictures = _draw(result, Path(arguments.out)) if arguments.out else []
     if arguments.json:
         sys.stdout.write(json.dumps(as_json(result), indent=2) + "\n")

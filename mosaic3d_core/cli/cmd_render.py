@@ -50,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.labels:
         feature_map = console.load_encoded(arguments.map, arguments)
         snapshot = feature_map.snapshot
-        labelling = console.engine_for(feature_map, arguments).label(feature_map, DEFAULT_VOCABULARY)
+        engine = console.engine_for(feature_map, arguments)
+        instances = console.instances_for(feature_map, engine, arguments)
+        labelling = engine.label(feature_map, DEFAULT_VOCABULARY, instances)
     else:
         snapshot = load_map(arguments.map)
     kinds: tuple[Literal["top", "perspective"], ...] = ("perspective", "top") if arguments.view == "both" else (arguments.view,)

@@ -82,7 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
             points, cloud.colors, arguments.voxel_size, cloud.normals, up
         )
     feature_map = console.encode(snapshot, arguments)
-    labelling = console.engine_for(feature_map, arguments).label(feature_map, words)
+    engine = console.engine_for(feature_map, arguments)
+    labelling = engine.label(feature_map, words, console.instances_for(feature_map, engine, arguments))
     labels = labelling.labels[voxel_of_point]
     colors = cloud.colors if arguments.colors == "original" else _label_colors(labelling, cloud.colors, labels)
     comments = [f"label {k} {word}" for k, word in enumerate(labelling.vocabulary)]
@@ -139,7 +140,8 @@ def _table(labelling: Labelling, labels: np.ndarray) -> Table:
         table.add_column(name, justify="right")
     counts = np.bincount(np.minimum(labels, len(labelling.vocabulary)), minlength=len(labelling.vocabulary) + 1)
     names = [*labelling.vocabulary, "(none)"]
-    objects = [sum(thing.text == name for thing in labelling.objects) for name in names]
+    words = [*labelling.vocabulary, ""]
+    objects = [sum(thing.text == word for thing in labelling.objects) for word in words]
     for k in np.argsort(-counts, kind="stable"):
         if counts[k]:
             table.add_row(names[k], f"{counts[k]:,}", f"{counts[k] / len(labels):.1%}", str(objects[k] or ""))

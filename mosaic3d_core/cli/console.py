@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from mosaic3d_core.mapping import MapSnapshot
     from mosaic3d_core.models.scene_encoder import FeatureMap
-    from mosaic3d_core.query import QueryEngine
+    from mosaic3d_core.query import InstanceView, QueryEngine
 
 #: Results go to stdout, everything about the work to stderr.
 out = Console(highlight=False)
@@ -50,6 +50,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--checkpoint", metavar="FILE", help="encoder checkpoint (default: the one that ships)")
     group.add_argument(
         "--condition", metavar="NAME", help="condition of a checkpoint trained on several datasets (default: its first)"
+    )
+    group.add_argument(
+        "--decoder",
+        default="",
+        metavar="FILE",
+        help="mask decoder that finds the objects, or 'components' (default: the one that ships where it fits, else components)",
     )
     group.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: cpu)")
     group.add_argument("--text-encoder", metavar="NAME", help="text encoder (default: the one the checkpoint names)")
@@ -128,3 +134,11 @@ def engine_for(feature_map: FeatureMap, arguments: argparse.Namespace) -> QueryE
     with err.status("loading the text encoder"):
         engine.warm_up()
     return engine
+
+
+def instances_for(feature_map: FeatureMap, engine: QueryEngine, arguments: argparse.Namespace) -> InstanceView:
+    """The objects of the map, by the chosen decoder."""
+    from mosaic3d_core.query.sources import instances_of
+
+    with err.status("finding objects"):
+        return instances_of(feature_map, engine, arguments.decoder, arguments.device)

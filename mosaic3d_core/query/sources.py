@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from mosaic3d_core.query.component_proposals import ComponentProposals
+from mosaic3d_core.query.instance_map import InstanceMap
 from mosaic3d_core.query.proposals import DecoderProposals, ProposalConfig, ProposalSource
 
 if TYPE_CHECKING:
     from mosaic3d_core.models.folded_head import FoldedHead
+    from mosaic3d_core.models.scene_encoder import FeatureMap
     from mosaic3d_core.query.engine import QueryEngine
+    from mosaic3d_core.query.instance_view import InstanceView
 
 DEFAULT_DECODER = Path(__file__).resolve().parent.parent / "assets" / "mosaic3d_narrow_decoder.safetensors"
 """The mask decoder that comes with the package, for the encoder that comes with it."""
@@ -58,3 +61,22 @@ def choose_proposals(
     where = choose_device(device)
     dtype = choose_dtype(where, None)
     return DecoderProposals(loaded.model.to(where), config, dtype=dtype), f"mask decoder {file.name}"
+
+
+def instances_of(
+    feature_map: FeatureMap, engine: QueryEngine, decoder: str = "", device: torch.device | str = "cpu"
+) -> InstanceView:
+    """Instances of one encoded map, for :meth:`QueryEngine.query` and :meth:`QueryEngine.label`.
+
+    Args:
+        feature_map: The encoded map.
+        engine: The query engine.
+        decoder: See :func:`choose_proposals`.
+        device: Where a decoder runs.
+
+    Raises:
+        CheckpointError: If a decoder that was asked for cannot be read or belongs to another encoder.
+    """
+    source, _ = choose_proposals(decoder, feature_map.head, engine, device=device)
+    found = InstanceMap(ids=engine.tracker.ids).update(feature_map, source.propose(feature_map))
+    return engine.view(feature_map, found)

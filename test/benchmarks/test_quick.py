@@ -39,6 +39,16 @@ def test_accuracy_has_the_scores_of_the_demo(tmp_path):
     assert found["rooms"] == 2
 
 
+def test_objects_have_a_column_per_source(tmp_path):
+    found = quick("objects", tmp_path, "--first-seed", "2000")["sources"]["components"]
+    for key in ("ap50", "ap25", "class_ap50", "class_ap25", "ids_stable", "ids_matched_last"):
+        assert 0 <= found[key] <= 1
+    assert found["ap25"] >= found["ap50"] > 0.2
+    assert found["ids_followed"] > 0
+    assert found["ms_per_map"] > 0
+    assert {"chairs", "on table", "pillow on bed"} == {key.split(": ")[1] for key in found if key.startswith("separated: ")}
+
+
 def test_encode_has_a_row_per_net_and_dtype(tmp_path):
     found = quick("encode", tmp_path)
     assert {"speedup_34c_100k_bf16", "speedup_34c_100k_fp32", "cosine_min"} <= set(found)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from training.studies import mask_decoder
 from training.studies.mosaic3d import QUICK, Scale, arms
 from training.studies.runs import Spread
 
@@ -52,10 +53,52 @@ def test_the_whole_study_varies_one_thing_at_a_time():
     assert len(found["other_alone"] - found["mixed"]) == 1  # half the steps
 
 
+@pytest.mark.slow
+def test_the_quick_study_of_the_mask_decoder_runs_from_nothing_to_plots(tmp_path):
+    done = reproduce("mask_decoder", "--quick", "--out", tmp_path)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    found = json.loads((tmp_path / "results.json").read_text())
+    scale = mask_decoder.QUICK
+    assert [(one["arm"], one["seed"]) for one in found["decoders"]] == [(arm, 1) for arm in sorted(scale.arms)]
+    scores = {f"{key}@{queries}" for key in ("ap50", "ap25", "class_ap50", "class_ap25") for queries in scale.queries}
+    assert all(set(one) == {"arm", "seed", *scores} for one in found["decoders"])
+    # the shipped encoder's components find something in any room; eight steps of a decoder need not
+    assert found["components"]["given"]["ap50"] > 0.2
+    assert all("mean" in one and "deviation" in one for one in found["claims"].values())
+    for name in ("objects", "names", "queries"):
+        assert Image.open(tmp_path / f"{name}.png").size[0] > 300
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/result.json")}
+    again = reproduce("mask_decoder", "--quick", "--out", tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/result.json")} == written  # nothing is trained twice
+    assert json.loads((tmp_path / "results.json").read_text()) == found
+    # another encoder: its decoder is trained anew, the rest stays
+    other = next((tmp_path / "runs").glob("mixed_ppt-*/model.safetensors"))
+    changed = reproduce("mask_decoder", "--quick", "--out", tmp_path, "--encoder", other)
+    assert changed.returncode == 0, changed.stderr
+    new = {path.parent.name for path in tmp_path.glob("*/*/result.json") if path.stat().st_mtime_ns != written.get(path)}
+    assert new == {"decoder_given-seed1"}
+
+
+def test_the_study_of_the_mask_decoder_varies_the_encoder_alone(tmp_path):
+    scale = mask_decoder.Scale()
+    found = {arm: set(mask_decoder.arguments(arm, tmp_path / arm, tmp_path, scale)) for arm in scale.arms}
+    assert len(found["given"] - found["plain norms"]) == 1
+    assert found["prompt-driven norms"] - found["plain norms"] == {
+        f"model.net.backbone_ckpt={tmp_path / 'prompt-driven norms'}", "model.net.backbone_condition=plain",
+    }  # fmt: skip
+    assert scale.usual in scale.queries
+
+
 def test_bad_input_gets_one_clear_line(tmp_path):
     unknown = reproduce("mosaic4d", "--out", tmp_path)
     assert unknown.returncode == 2
     assert "mosaic3d" in unknown.stderr
+    missing = reproduce("mask_decoder", "--quick", "--out", tmp_path, "--encoder", tmp_path / "none.safetensors")
+    assert missing.returncode == 2
+    assert missing.stderr.startswith("error: ")
+    assert "none.safetensors" in missing.stderr
+    assert reproduce("mosaic3d", "--out", tmp_path, "--encoder", tmp_path / "none.safetensors").returncode == 2
     file = tmp_path / "file"
     file.write_text("")
     nowhere = reproduce("mosaic3d", "--quick", "--out", file)

@@ -23,7 +23,7 @@ from mosaic3d_core.data.scene_folder import read_points
 from mosaic3d_core.metrics.class_lists import get_class_list
 from mosaic3d_core.metrics.evaluation import SemanticEvaluator
 from training.studies.plots import bars, trend
-from training.studies.rooms import record_all
+from training.studies.rooms import POINTS, record_all
 from training.studies.runs import Run, Spread, over_seeds, run_all
 
 SCORE = "val/unseen/f_miou"
@@ -82,7 +82,8 @@ class Outcome:
         return Spread(tuple(a - b for a, b in pairs))
 
 
-def _base(data: Path, scale: Scale) -> list[str]:
+def shared(data: Path, scale: Scale) -> list[str]:
+    """Arguments that all trainings share."""
     unseen = [
         f"+datasets.{name}={{folder: {name}, split: null, classes: rooms, segment: segment.npy, condition: {style}}}"
         for name, style in (("unseen", "plain"), ("unseen_other", "other"))
@@ -148,8 +149,8 @@ def run(out: Path, scale: Scale, jobs: int) -> Outcome:
         Mosaic3DError: If a training fails.
     """
     data = out / "rooms"
-    _prepare(data, scale, jobs)
-    base = _base(data, scale)
+    prepare(data, scale, jobs)
+    base = shared(data, scale)
     runs = [Run(arm, seed, (*base, *extra)) for seed in scale.seeds for arm, extra in arms(scale).items()]
     outcome = Outcome(scale, run_all(runs, out / "runs", jobs))
     outcome.chance = _chance(data / "unseen", scale), _chance(data / "unseen_other", scale)
@@ -158,13 +159,14 @@ def run(out: Path, scale: Scale, jobs: int) -> Outcome:
     return outcome
 
 
-def _prepare(data: Path, scale: Scale, jobs: int) -> None:
+def prepare(data: Path, scale: Scale, jobs: int, points: int = POINTS) -> None:
+    """Record the rooms of the study, of so many points at most, and list those of each training; what is there stays."""
     rooms = max(*scale.rooms, scale.usual)
     wanted = [(seed, "train", "plain", data / "plain") for seed in range(rooms)]
     wanted += [(seed, "train", "other", data / "other") for seed in range(1000, 1000 + scale.mixed)]
     wanted += [(seed, "val", "plain", data / "unseen") for seed in range(scale.unseen)]
     wanted += [(seed, "val", "other", data / "unseen_other") for seed in range(1000, 1000 + scale.unseen)]
-    record_all(wanted, jobs)
+    record_all(wanted, jobs, points)
     for count in {*scale.rooms, scale.usual, scale.mixed}:
         _write_split(data / f"plain_{count}.txt", [f"train-{seed:04d}" for seed in range(count)])
     _write_split(data / f"other_{scale.mixed}.txt", [f"train-{seed:04d}" for seed in range(1000, 1000 + scale.mixed)])

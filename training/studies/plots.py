@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -39,15 +40,24 @@ def bars(path: Path, title: str, groups: Mapping[str, Mapping[str, Spread]], lab
 
 def trend(path: Path, name: str, points: Sequence[tuple[int, Spread]], label: str = _LABEL) -> None:
     """A curve over a growing quantity, on a logarithmic axis."""
-    figure, axes = pyplot.subplots(figsize=(4.6, 3.6), layout="constrained")
-    x = [value for value, _ in points]
-    axes.errorbar(x, [100 * s.mean for _, s in points], yerr=[100 * s.deviation for _, s in points], marker="o", capsize=4)
-    for value, s in points:
-        axes.plot(np.full(len(s.values), value), 100 * np.array(s.values), "k.", markersize=4)
+    trends(path, name, {"": points}, label)
+
+
+def trends(path: Path, name: str, curves: Mapping[str, Sequence[tuple[int, Spread]]], label: str = _LABEL) -> None:
+    """Curves over the same growing quantity, on a logarithmic axis; a legend where there are several."""
+    figure, axes = pyplot.subplots(figsize=(4.6 + 1.6 * (len(curves) > 1), 3.6), layout="constrained")
+    for title, points in curves.items():
+        x = [value for value, _ in points]
+        drawn: dict[str, Any] = {"marker": "o", "capsize": 4, "label": title}
+        axes.errorbar(x, [100 * s.mean for _, s in points], yerr=[100 * s.deviation for _, s in points], **drawn)
+        for value, s in points:
+            axes.plot(np.full(len(s.values), value), 100 * np.array(s.values), "k.", markersize=4)
     axes.set_xscale("log")
     axes.set_xticks(x, [str(value) for value in x])
     axes.minorticks_off()
     axes.set_xlabel(name)
     axes.set_ylabel(label)
+    if len(curves) > 1:
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

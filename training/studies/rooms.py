@@ -28,14 +28,17 @@ from mosaic3d_core.mapping import VoxelMapConfig
 SOURCES = ("precise", "boxes")
 STYLES = ("plain", "other")
 _EVERY = 2  # frames of a recording per one that is captioned
-_POINTS = 60_000  # enough for voxels of 6 cm
+POINTS = 60_000  # enough for voxels of 6 cm
 
 
-def record(seed: int, split: str, style: str, out: Path) -> str:
-    """Record a room, caption it and write it as a scene folder, unless that is complete; returns its name.
+def record(seed: int, split: str, style: str, out: Path, points: int = POINTS) -> str:
+    """Record a room, caption it and write it as a scene folder of so many points at most, unless that is complete.
 
     The style "other" is another camera and another map: three times the depth noise, washed-out and tinted colours, and four
     of ten points.
+
+    Returns:
+        Its name.
     """
     folder = out / f"{split}-{seed:04d}"
     if (folder / "coord.npy").exists():
@@ -45,10 +48,10 @@ def record(seed: int, split: str, style: str, out: Path) -> str:
     if style == "other":
         sequence.sensor = _worse(sequence.sensor)
     snapshot = fuse_sequence(sequence, VoxelMapConfig(min_views=1))
-    count = min(len(snapshot), _POINTS)
+    count = min(len(snapshot), points)
     keep = np.sort(rng.permutation(len(snapshot))[: int(0.4 * count) if style == "other" else count])
-    points = snapshot.centroids[keep]
-    segment, instance = true_labels(sequence, points)
+    coord = snapshot.centroids[keep]
+    segment, instance = true_labels(sequence, coord)
     color = snapshot.colors[keep] if style == "plain" else _tinted(snapshot.colors[keep])
     color = np.clip(np.rint(color), 0, 255).astype(np.uint8)
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,13 +59,13 @@ def record(seed: int, split: str, style: str, out: Path) -> str:
     segmenters: Sequence[Segmenter] = (RenderedLabels(), BoxMasks(RenderedLabels()))  # type: ignore[assignment]
     engines = [FrameEngine(segmenter, captioner) for segmenter in segmenters]
     # frame by frame, as a view is rendered once for both
-    pairs = [[engine.process(sequence, index, points) for engine in engines] for index in range(0, len(sequence), _EVERY)]
+    pairs = [[engine.process(sequence, index, coord) for engine in engines] for index in range(0, len(sequence), _EVERY)]
     for source, found in zip(SOURCES, zip(*pairs, strict=True), strict=True):
         write_frame_captions(folder, source, [one.masks for one in found], [one.captions for one in found])
     ids = [item for item in np.unique(instance) if item > 0]
     masks = [np.flatnonzero(instance == item) for item in ids]
     names = [(sequence.scene.instances[item - 1].class_name,) for item in ids]
-    scene = CaptionedScene(folder.name, points, color, snapshot.normals[keep], segment, instance, masks, names)
+    scene = CaptionedScene(folder.name, coord, color, snapshot.normals[keep], segment, instance, masks, names)
     write_scene_folder(folder, scene, "rooms")
     return folder.name
 
@@ -86,14 +89,14 @@ def _tinted(color: NDArray[np.float32]) -> NDArray[np.float32]:
     return (60 + 0.55 * (0.5 * color + 0.5 * grey)) * np.array([0.8, 0.95, 1.2], np.float32)
 
 
-def record_all(wanted: Sequence[tuple[int, str, str, Path]], workers: int) -> None:
+def record_all(wanted: Sequence[tuple[int, str, str, Path]], workers: int, points: int = POINTS) -> None:
     """Record many rooms, (seed, split, style, folder) each; a second call goes on where the first stopped."""
     left = [one for one in wanted if not (one[3] / f"{one[1]}-{one[0]:04d}" / "coord.npy").exists()]
     if not left:
         return
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
-        jobs = [pool.submit(record, *one) for one in left]
+        jobs = [pool.submit(record, *one, points) for one in left]
         for job in track(jobs, description="rooms"):
             job.result()
     except BaseException:

@@ -126,10 +126,18 @@ def build_room(seed: int, split: str = "test", kind: str | None = None) -> RoomS
     area, aspect = rng.uniform(low, high), rng.uniform(1.0, 1.5)
     plan = RoomPlan(float(np.sqrt(area * aspect)), float(np.sqrt(area / aspect)), float(rng.uniform(2.35, 2.9)), rng)
     furnish(plan, kind)
-    return _assemble(plan, kind, f"{split}-{seed}", rng)
+    return assemble_room(plan, kind, f"{split}-{seed}", rng)
 
 
-def _assemble(plan: RoomPlan, kind: str, name: str, rng: np.random.Generator) -> RoomScene:
+def assemble_room(plan: RoomPlan, kind: str, name: str, rng: np.random.Generator) -> RoomScene:
+    """Build a furnished plan.
+
+    Args:
+        plan: The room with its openings and placements; the last ``len(plan.placements)`` instances are these, in their order.
+        kind: Room kind, which decides about floor and tiles.
+        name: Name of the scene.
+        rng: Draws orientation, walls, floor and light.
+    """
     yaw = rotation_z(float(rng.uniform(-0.35, 0.35)))
     shift = -yaw @ np.array([plan.width / 2, plan.depth / 2, 0.0])
     models: list[tuple[ObjectModel, NDArray[np.float64], NDArray[np.float64], int | None]] = [
