@@ -20,11 +20,11 @@ from mosaic3d_core.metrics.class_lists import ClassList, get_class_list
 from mosaic3d_core.metrics.evaluation import SemanticEvaluator
 from mosaic3d_core.metrics.instance_ap import InstanceEvaluator, InstanceScores
 from mosaic3d_core.models import SceneEncoder
-from mosaic3d_core.models.official_input import VOXEL_SIZE_M, centre, official_batch
 from mosaic3d_core.models.scene_encoder import FeatureMap
 from mosaic3d_core.models.text import TextEncoder
 from mosaic3d_core.models.text.prompts import class_prompts
 from training.instance_masks import MaskSource, NamedMasks
+from training.published_maps import check_voxelization, encode_published
 
 
 @dataclass(frozen=True)
@@ -153,13 +153,7 @@ class SceneLabeller:
         keep_logits: bool = False,
         keep_features: bool = False,
     ) -> None:
-        if voxelization not in ("anchored", "official"):
-            raise Mosaic3DError(f'voxelization must be "anchored" or "official", got "{voxelization}"')
-        if voxelization == "official" and encoder.input_channels != ("color",):
-            raise Mosaic3DError(
-                f"the published voxelisation feeds colour only, but this checkpoint takes {', '.join(encoder.input_channels)}: "
-                "use voxelization=anchored"
-            )
+        check_voxelization(voxelization, encoder)
         self.encoder, self.voxelization = encoder, voxelization
         self.keep_logits, self.keep_features = keep_logits, keep_features
         self.texts = np.asarray(text.encode(class_prompts(classes.names, prompt)), np.float32)
@@ -175,25 +169,7 @@ class SceneLabeller:
         return [self._anchored(*scene) for scene in zip(coords, colors, normals, strict=True)]
 
     def _official(self, coords: Sequence[NDArray[np.floating]], colors: Sequence[NDArray[np.integer]]) -> list[SceneLabels]:
-        centred = [centre(c) for c in coords]
-        batch = official_batch(centred, colors)
-        features = self.encoder.encode_cells(batch.indices, batch.features)
-        found = []
-        for coord, color, start, end in zip(centred, colors, batch.offsets[:-1], batch.offsets[1:], strict=True):
-            owner = batch.voxel_of_point[start:end]
-            first, last = int(owner.min()), int(owner.max()) + 1  # cells of a batch are sorted by scene
-            snapshot = _points_as_map(coord, color)
-            found.append(self._labels(self._map(snapshot, features[first:last], batch.indices[first:last, 1:], owner - first)))
-        return found
-
-    def _map(
-        self, snapshot: MapSnapshot, features: NDArray[np.float32], cells: NDArray[np.int32], owner: NDArray[np.int64]
-    ) -> FeatureMap:
-        """Features of the published voxels in the form in which the encoder hands out its own."""
-        encoder = self.encoder
-        norms, scale = encoder.head.norms(features), encoder.logit_scale
-        name = encoder.text_encoder_name
-        return FeatureMap(snapshot, features, norms, owner, cells, VOXEL_SIZE_M, encoder.head, name, scale, 0.0)
+        return [self._labels(one) for one in encode_published(self.encoder, coords, colors)]
 
     def _anchored(self, coord: NDArray, color: NDArray, normal: NDArray | None) -> SceneLabels:
         if not len(coord):
@@ -222,14 +198,6 @@ class SceneLabeller:
             voxel_of_point,
             encoded if self.keep_features else None,
         )
-
-
-def _points_as_map(coord: NDArray[np.float32], color: NDArray[np.integer]) -> MapSnapshot:
-    """Points as the rows of a map, none merged."""
-    n = len(coord)
-    cells = np.floor(coord / VOXEL_SIZE_M).astype(np.int32)
-    normals, weights = np.zeros((n, 3), np.float32), np.ones(n, np.float32)
-    return MapSnapshot(1, 0, VOXEL_SIZE_M, cells, coord, color.astype(np.float32), normals, weights, np.zeros(n, np.int64))
 
 
 def evaluate(

@@ -130,4 +130,5 @@ def _validation(config: DictConfig, encoder: SceneEncoder, text: TextEncoder) ->
     scenes = EvaluationSet.open(name, root, split, spec.classes, spec.segment, None, config.data.val_scenes).scenes
     classes = get_class_list(spec.classes)
     data = InstanceSet(tuple(scenes), classes, spec.segment, spec.instance, spec.no_instance)
-    return MaskValidation(data, encoder, np.asarray(text.encode(class_prompts(classes.names, config.prompt)), np.float32))
+    texts = np.asarray(text.encode(class_prompts(classes.names, config.prompt)), np.float32)
+    return MaskValidation(data, encoder, texts, voxelization=config.voxelization)

@@ -19,6 +19,7 @@ from mosaic3d_core.models.mask_decoder import MaskDecoder
 from mosaic3d_core.models.scene_encoder import FeatureMap, SceneEncoder
 from mosaic3d_core.query.mask_classes import classify_proposals, points_of_proposals
 from mosaic3d_core.query.proposals import DecoderProposals, ProposalConfig, ProposalSource
+from training.published_maps import check_voxelization, encode_published
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class MaskValidation:
         texts: Unit embedding of each class (K, D).
         config: What becomes of predicted masks.
         keep: Whether to keep the encoded scenes: the encoder does not change while a decoder is trained.
+        voxelization: "anchored" or "official".
+
+    Raises:
+        Mosaic3DError: If the encoder cannot be fed that way.
     """
 
     def __init__(
@@ -58,7 +63,10 @@ class MaskValidation:
         texts: NDArray[np.float32],
         config: ProposalConfig | None = None,
         keep: bool = True,
+        voxelization: str = "anchored",
     ) -> None:
+        check_voxelization(voxelization, encoder)
+        self.voxelization = voxelization
         self.data, self.encoder, self.texts, self.config = data, encoder, texts, config or ProposalConfig()
         self._kept: dict[int, FeatureMap] | None = {} if keep else None
         self._source: ProposalSource | None = None
@@ -109,7 +117,11 @@ class MaskValidation:
     def _encoded(self, scene: int) -> FeatureMap:
         if self._kept is not None and scene in self._kept:
             return self._kept[scene]
-        found = self.encoder.encode(scene_snapshot(read_scene_folder(self.data.scenes[scene], None)))
+        read = read_scene_folder(self.data.scenes[scene], None)
+        if self.voxelization == "official":
+            (found,) = encode_published(self.encoder, [read.coord], [read.color])
+        else:
+            found = self.encoder.encode(scene_snapshot(read))
         if self._kept is not None:
             self._kept[scene] = found
         return found

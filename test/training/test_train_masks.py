@@ -19,6 +19,8 @@ from mosaic3d_core.data.synthetic.classes import CLASS_NAMES
 from mosaic3d_core.data.synthetic.record import record_room
 from mosaic3d_core.errors import CheckpointError
 from mosaic3d_core.metrics.class_lists import get_class_list
+from mosaic3d_core.models.building import build_sparse_unet
+from mosaic3d_core.models.checkpoint import save_checkpoint
 from mosaic3d_core.models.folded_head import FoldedHead
 from mosaic3d_core.models.mask_decoder import MaskDecoder, MaskDecoderConfig
 from mosaic3d_core.models.mask_decoder.checkpoint import load_decoder, save_decoder
@@ -83,8 +85,19 @@ def test_the_decoder_trains_on_true_instances_and_belongs_to_its_encoder(rooms, 
     assert json.loads((tmp_path / "result.json").read_text())["steps"] == 6
 
 
-def test_the_published_command_trains_on_gathered_captions_in_two_processes(rooms, tmp_path):
-    encoder = ROOT / "mosaic3d_core" / "assets" / "mosaic3d_narrow.safetensors"
+@pytest.fixture(scope="module")
+def color_encoder(tmp_path_factory):
+    """An untrained encoder of colours at 2 cm, which is what the published voxelisation feeds."""
+    torch.manual_seed(0)
+    model = build_sparse_unet("narrow", in_channels=3, base=8, channels=(8,) * 8, blocks=(1,) * 8)
+    about = {"text_encoder": "minilm", "voxel_size_m": 0.02, "input_channels": ["color"], "logit_scale": 20.0}
+    path = tmp_path_factory.mktemp("encoder") / "color.safetensors"
+    save_checkpoint(path, model, about)
+    return path
+
+
+def test_the_published_command_trains_on_gathered_captions_in_two_processes(rooms, color_encoder, tmp_path):
+    encoder = color_encoder
     done = run(
         "experiment=train_opensegment3d_scannet", f"model.net.backbone_ckpt={encoder}",
         *(one for one in SMALL if one != "trainer=cpu"), "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu",
@@ -102,6 +115,7 @@ def test_the_published_command_trains_on_gathered_captions_in_two_processes(room
         (("model.net.backbone_ckpt=nothere.ckpt",), "checkpoint nothere.ckpt does not exist"),
         (("data.val_datasets=[kitchens]",), "validation set kitchens is unknown: datasets has"),
         (("model.net.heads=5",), "must be even and a multiple of the 5 heads"),
+        (("voxelization=official",), "feeds colour only"),
         (("data.datasets.rooms.sources=[truth,rooms]",), 'source "truth" stands alone'),
         (("optim.lr=1e30", "trainer.max_steps=6"), "look at these scenes, or lower optim.lr"),
     ],
