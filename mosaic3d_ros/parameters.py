@@ -69,8 +69,8 @@ PERCEPTION: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "decoder",
         "",
-        "Mask decoder that proposes objects: a file, or components (connected voxels of the same concept, no decoder); empty = "
-        "the one that comes with the package where it belongs to the encoder, else components.",
+        "Mask decoder that proposes objects beside connected voxels of the same concept: a file, or 'components' for the latter "
+        "alone; empty = the one that comes with the package where it belongs to the encoder, else components.",
     ),
     ParameterSpec("encoder_threads", 0, "CPU threads of the encoder; 0 = all cores.", 0, 256),
     ParameterSpec("encode_period_s", 0.5, "Shortest time between two encodings of the map, seconds.", 0.0, 3600.0),

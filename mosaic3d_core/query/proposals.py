@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -137,7 +138,7 @@ def proposals_of(prediction: Prediction, feature_map: FeatureMap, config: Propos
             if quality >= config.min_quality:
                 found.append(Proposal(cells, quality, feature_map.features[cells].mean(0), embeddings[query]))
     found.sort(key=lambda one: -one.quality)
-    return _distinct(found, config.max_overlap, len(feature_map.cells))
+    return distinct(found, config.max_overlap, len(feature_map.cells))
 
 
 def _parts(cells: NDArray[np.int64], feature_map: FeatureMap, config: ProposalConfig) -> list[NDArray[np.int64]]:
@@ -151,9 +152,16 @@ def _parts(cells: NDArray[np.int64], feature_map: FeatureMap, config: ProposalCo
     return [cells[number == k] for k in range(count)]
 
 
-def _distinct(found: list[Proposal], max_overlap: float, voxels: int) -> list[Proposal]:
+def distinct(found: Sequence[Proposal], max_overlap: float, voxels: int) -> list[Proposal]:
+    """Proposals without those that overlap an earlier one too much.
+
+    Args:
+        found: Proposals, best first.
+        max_overlap: Largest intersection over union of two that are kept; 1 keeps all.
+        voxels: Encoder voxels of the map.
+    """
     if max_overlap >= 1:
-        return found
+        return list(found)
     kept: list[Proposal] = []
     inside = np.zeros(voxels, bool)
     for one in found:

@@ -11,7 +11,8 @@ from mosaic3d_core.models.folded_head import FoldedHead
 from mosaic3d_core.models.mask_decoder import MaskDecoder, MaskDecoderConfig
 from mosaic3d_core.models.mask_decoder.decoder import Prediction
 from mosaic3d_core.models.scene_encoder import FeatureMap
-from mosaic3d_core.query.proposals import DecoderProposals, ProposalConfig, mean_positions, proposals_of
+from mosaic3d_core.query.combined_proposals import CombinedProposals
+from mosaic3d_core.query.proposals import DecoderProposals, Proposal, ProposalConfig, mean_positions, proposals_of
 
 SURE, UNSURE = [9.0, -9.0], [-9.0, 9.0]
 
@@ -101,3 +102,32 @@ def test_a_decoder_proposes_for_empty_tiny_and_usual_maps(cells, dtype):
 def test_settings_without_sense_are_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         ProposalConfig(**change)
+
+
+class Says:
+    """A source that always says the same."""
+
+    def __init__(self, *found: Proposal) -> None:
+        self.found = list(found)
+
+    def propose(self, feature_map):
+        return self.found
+
+
+def said(low: int, high: int, quality: float) -> Proposal:
+    return Proposal(np.arange(low, high), quality, np.zeros(3, np.float32))
+
+
+def test_of_two_sources_the_surer_one_has_each_object_and_none_is_there_twice(bars):
+    first = Says(said(0, 10, 0.9), said(20, 30, 0.5))
+    second = Says(said(1, 10, 0.8), said(20, 29, 0.7), said(40, 45, 0.3))
+    found = CombinedProposals([(first, 0.8), (second, 1.0)]).propose(bars)
+    assert [(one.cells[0], round(one.quality, 2)) for one in found] == [(1, 0.8), (20, 0.7), (40, 0.3)]
+    found = CombinedProposals([(first, 1.0), (second, 1.0)]).propose(bars)
+    assert [(one.cells[0], round(one.quality, 2)) for one in found] == [(0, 0.9), (20, 0.7), (40, 0.3)]
+
+
+@pytest.mark.parametrize(("sources", "overlap"), [([], 0.5), ([(Says(), 1.5)], 0.5), ([(Says(), 1.0)], -0.1)])
+def test_combinations_without_sense_are_refused(sources, overlap):
+    with pytest.raises(ValueError, match=r"source|must be in"):
+        CombinedProposals(sources, overlap)

@@ -1,0 +1,64 @@
+"""Which source of proposals is used: the decoder where it fits, components where none does, an error where one was asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scenes import WordEncoder
+
+from mosaic3d_core.errors import CheckpointError
+from mosaic3d_core.models.folded_head import FoldedHead
+from mosaic3d_core.models.mask_decoder import MaskDecoder, MaskDecoderConfig
+from mosaic3d_core.models.mask_decoder.checkpoint import save_decoder
+from mosaic3d_core.query import sources
+from mosaic3d_core.query.combined_proposals import CombinedProposals
+from mosaic3d_core.query.component_proposals import ComponentProposals
+from mosaic3d_core.query.engine import QueryEngine
+
+HEAD = FoldedHead(np.eye(24, 5, dtype=np.float32))
+
+
+@pytest.fixture
+def engine():
+    return QueryEngine(WordEncoder({}))
+
+
+@pytest.fixture
+def decoder(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "decoder.safetensors"
+    config = MaskDecoderConfig(text_width=24, hidden=16, feedforward=32, heads=4, queries=6, test_queries=7)
+    save_decoder(path, MaskDecoder(config), HEAD, {"text_encoder": "none"})
+    return path
+
+
+def test_the_decoder_of_the_package_is_used_with_its_encoder(engine, decoder, monkeypatch):
+    monkeypatch.setattr(sources, "DEFAULT_DECODER", decoder)
+    source, name = sources.choose_proposals("", HEAD, engine)
+    assert isinstance(source, CombinedProposals)
+    assert name == "mask decoder decoder.safetensors and connected components"
+
+
+def test_without_a_fitting_decoder_there_are_components_and_it_is_said_why(engine, decoder, monkeypatch, tmp_path):
+    monkeypatch.setattr(sources, "DEFAULT_DECODER", decoder)
+    source, name = sources.choose_proposals("", FoldedHead(HEAD.weight + 1), engine)
+    assert isinstance(source, ComponentProposals)
+    assert "belongs to another encoder" in name
+    monkeypatch.setattr(sources, "DEFAULT_DECODER", tmp_path / "none.safetensors")
+    source, name = sources.choose_proposals("", HEAD, engine)
+    assert isinstance(source, ComponentProposals)
+    assert "no mask decoder is installed" in name
+
+
+def test_components_can_be_asked_for(engine):
+    assert isinstance(sources.choose_proposals("components", HEAD, engine)[0], ComponentProposals)
+
+
+def test_a_decoder_that_was_asked_for_must_exist_and_fit(engine, decoder, tmp_path):
+    with pytest.raises(CheckpointError, match=r"none\.safetensors does not exist"):
+        sources.choose_proposals(str(tmp_path / "none.safetensors"), HEAD, engine)
+    with pytest.raises(CheckpointError, match="trained with another encoder"):
+        sources.choose_proposals(str(decoder), FoldedHead(HEAD.weight + 1), engine)
+    with pytest.raises(CheckpointError, match=r"reads a text space of 24, but the encoder's has 30"):
+        sources.choose_proposals(str(decoder), FoldedHead(np.eye(30, 5, dtype=np.float32)), engine)
