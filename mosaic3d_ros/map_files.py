@@ -1,31 +1,64 @@
-"""Writing the encoded map to a file that `mosaic3d query` opens."""
+"""Map files by services: writing the encoded map, reading one back, and where on the machine that is allowed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from mosaic3d_core.mapping import save_map
+from mosaic3d_core.errors import MapFileError
+from mosaic3d_core.mapping import MapSnapshot, load_map, save_map
 from mosaic3d_core.models import FeatureMap
 from mosaic3d_core.query.feature_store import pack_features
 
+SUFFIX = ".m3dmap"
 
-def save_map_reply(features: FeatureMap | None, path: str, overwrite: bool) -> tuple[bool, str]:
+
+class MapFolder:
+    """Turns the path in a request into one on this machine.
+
+    Args:
+        folder: Folder that no path may leave; "" for no such limit, relative paths then start in the working folder.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder).expanduser().resolve() if folder else None
+
+    def resolve(self, path: str) -> Path:
+        """The file meant by ``path``, with the ending .m3dmap where it has none.
+
+        Raises:
+            ValueError: A sentence for a person, if the path is empty or leaves the folder.
+        """
+        if not path.strip() or "\0" in path:
+            raise ValueError("The path is empty; give a file, for example maps/kitchen.m3dmap.")
+        target = Path(path)
+        target = target if target.suffix else target.with_suffix(SUFFIX)
+        if self.folder is None:
+            return target
+        whole = (self.folder / target).resolve()
+        if not whole.is_relative_to(self.folder):
+            raise ValueError(f"'{path}' is outside of the node's map_folder '{self.folder}'; give a path inside of it.")
+        return whole
+
+
+def save_map_reply(features: FeatureMap | None, path: str, overwrite: bool, folder: MapFolder) -> tuple[bool, str]:
     """Save the map and word the reply.
 
     Args:
         features: The newest complete encoding, None before the first.
         path: Target; the ending .m3dmap is added when it has none.
         overwrite: Whether an existing file may be replaced.
+        folder: Where files may be.
 
     Returns:
         Success, and a sentence for a person.
     """
     if features is None:
         return False, "There is no map yet; wait until the first frames are fused and encoded, then save again."
-    if not path.strip():
-        return False, "The path is empty; give the file to write, for example maps/kitchen.m3dmap."
-    target = Path(path)
-    target = target if target.suffix else target.with_suffix(".m3dmap")
+    try:
+        target = folder.resolve(path)
+    except ValueError as error:
+        return False, str(error)
     if target.exists() and not overwrite:
         return False, f"'{target}' exists; set overwrite to replace it."
     about, extras = pack_features(features)
@@ -34,3 +67,22 @@ def save_map_reply(features: FeatureMap | None, path: str, overwrite: bool) -> t
     except OSError as error:
         return False, f"The map cannot be written to '{target}': {error.strerror or error}."
     return True, f"{len(features.snapshot)} voxels are in '{target.resolve()}'."
+
+
+def load_map_reply(path: str, folder: MapFolder, restore: Callable[[MapSnapshot], None]) -> tuple[bool, str]:
+    """Read a map, hand it to the session, and word the reply; the old map stays where that fails.
+
+    Args:
+        path: File to read; the ending .m3dmap is added when it has none.
+        folder: Where files may be.
+        restore: Replaces the map; ValueError says why a map cannot be taken.
+
+    Returns:
+        Success, and a sentence for a person.
+    """
+    try:
+        snapshot = load_map(folder.resolve(path))
+        restore(snapshot)
+    except (ValueError, MapFileError) as error:
+        return False, f"The map stays as it is: {error}"
+    return True, f"{len(snapshot)} voxels are the map now; fusion goes on from there."

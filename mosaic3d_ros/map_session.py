@@ -126,10 +126,17 @@ class MapSession:
         """Empty the map. An encoding that is under way will be thrown away."""
         with self._map_lock:
             self._map.reset()
-            self._epoch += 1
-            self._encoded = None
-            self._instances = self._new_instances()  # an update under way still writes into the old one
-            self.engine.reset()
+            self._forget()
+
+    def restore(self, snapshot: MapSnapshot) -> None:
+        """Replace the map by a saved one and go on from there; instances are new ones.
+
+        Raises:
+            ValueError: If its voxels are of another size, or too many.
+        """
+        with self._map_lock:
+            self._map.restore(snapshot)
+            self._forget()
 
     def update(self) -> MapUpdate | None:
         """Encode the present map, follow its instances and label it; None when it is empty or was reset meanwhile.
@@ -154,6 +161,12 @@ class MapSession:
         assert encoded is not None
         labelling = self.engine.label(encoded.features, self._vocabulary, encoded.instances)
         return MapUpdate(encoded.features, labelling) if epoch == self._epoch else None
+
+    def _forget(self) -> None:
+        self._epoch += 1
+        self._encoded = None
+        self._instances = self._new_instances()  # an update under way still writes into the old one
+        self.engine.reset()
 
     def _new_instances(self) -> InstanceMap:
         return InstanceMap(self._instance_config, self.engine.tracker.ids)

@@ -107,6 +107,7 @@ PERCEPTION: tuple[ParameterSpec, ...] = (
         0.01,
         60.0,
     ),
+    ParameterSpec("map_folder", "", "Folder that paths in ~/save_map and ~/load_map may not leave; empty = any path."),
     ParameterSpec("watchdog_period_s", 5.0, "Time between warnings about inputs that do not come, seconds.", 0.1, 3600.0),
 )
 """Parameters of perception_node besides those of the core's config classes."""

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Callable
 
-from mosaic3d_msgs.srv import QueryObjects, SaveMap, SetVocabulary
+from mosaic3d_msgs.srv import LoadMap, QueryObjects, SaveMap, SetVocabulary
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.parameter import Parameter
@@ -19,7 +19,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from mosaic3d_core.errors import Mosaic3DError
-from mosaic3d_core.mapping import VoxelMapConfig
+from mosaic3d_core.mapping import MapSnapshot, VoxelMapConfig
 from mosaic3d_core.models import SceneEncoder
 from mosaic3d_core.models.text import get_text_encoder
 from mosaic3d_core.query import DEFAULT_VOCABULARY, InstanceMapConfig, QueryConfig, QueryEngine
@@ -28,7 +28,7 @@ from mosaic3d_core.query.proposals import ProposalConfig, ProposalSource
 from mosaic3d_core.query.sources import choose_proposals
 from mosaic3d_ros import parameters, qos
 from mosaic3d_ros.frame_intake import FrameCounters, FrameIntake, PendingFrames, PosedFrame, assemble
-from mosaic3d_ros.map_files import save_map_reply
+from mosaic3d_ros.map_files import MapFolder, load_map_reply, save_map_reply
 from mosaic3d_ros.map_publisher import MapPublisher
 from mosaic3d_ros.map_session import MapSession
 from mosaic3d_ros.pose_inputs import PoseInputs
@@ -154,7 +154,9 @@ class PerceptionNode(ClosableNode):
         self.create_service(SetVocabulary, "~/set_vocabulary", self._set_vocabulary, callback_group=group)
         self.create_service(Trigger, "~/reset_map", self._reset_map, callback_group=group)
         self.create_service(SetBool, "~/pause", self._pause, callback_group=group)
+        self._map_folder = MapFolder(self.values["map_folder"])
         self.create_service(SaveMap, "~/save_map", self._save_map, callback_group=group)
+        self.create_service(LoadMap, "~/load_map", self._load_map, callback_group=group)
 
     # Frames -------------------------------------------------------------------------------------------------
 
@@ -249,8 +251,21 @@ class PerceptionNode(ClosableNode):
         return response
 
     def _save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
-        response.success, response.message = save_map_reply(self._session.features, request.path, request.overwrite)
+        response.success, response.message = save_map_reply(
+            self._session.features, request.path, request.overwrite, self._map_folder
+        )
         return response
+
+    def _load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
+        response.success, response.message = load_map_reply(request.path, self._map_folder, self._restore)
+        return response
+
+    def _restore(self, snapshot: MapSnapshot) -> None:
+        self._session.restore(snapshot)
+        for _ in range(self._fusion.clear()):  # frames of before, which belong to the old map
+            self.counters.dropped("reset")
+        self._answer = None
+        self._encoding.request()
 
     def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         values = parameters.merged(self.values, changes)

@@ -133,6 +133,47 @@ class VoxelMap:
             self._clear(1 << 16)
             self._generation += 1
 
+    def restore(self, snapshot: MapSnapshot) -> None:
+        """Replace the map by a snapshot, to go on from there.
+
+        What a snapshot does not tell is taken as settled: its voxels count as seen often enough.
+
+        Args:
+            snapshot: The map to go on from.
+
+        Raises:
+            ValueError: If its voxels are of another size, or too many for this map.
+        """
+        c, count = self.config, len(snapshot)
+        if not np.isclose(snapshot.voxel_size_m, c.voxel_size_m):
+            raise ValueError(
+                f"the map has voxels of {snapshot.voxel_size_m} m, this one of {c.voxel_size_m} m: use equal sizes"
+            )
+        if count > c.max_voxels:
+            raise ValueError(f"the map has {count} voxels, this one holds at most {c.max_voxels}: raise max_voxels")
+        with self._lock:
+            self._a = {}
+            self._clear(1 << max(16, count.bit_length()))  # the table wants a power of two
+            a = self._a
+            corner = snapshot.indices.astype(np.float64) * c.voxel_size_m
+            for name, values in (
+                ("index", snapshot.indices),
+                ("weight", np.minimum(snapshot.weights, c.max_weight)),
+                ("centroid", snapshot.centroids - corner),
+                ("rgb", snapshot.colors),
+                ("rgb_weight", np.minimum(snapshot.weights, c.max_weight)),
+                ("normal", snapshot.normals),
+                ("views", c.min_views),
+                ("last_seen", snapshot.last_seen_ns),
+                ("alive", True),
+            ):
+                a[name][:count] = values
+            self._state[0] = self._state[2] = count
+            kernels.rebuild(self._keys, self._slots, a["index"], a["alive"], count)
+            self._frames = 3 * c.min_views  # no longer among the first frames, which are exempt from min_views
+            self._stamp_ns = int(snapshot.stamp_ns)
+            self._generation += 1
+
     def integrate(self, frame: RGBDFrame) -> MapDelta:
         """Fuse one frame.
 

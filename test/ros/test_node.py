@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 import rclpy
-from mosaic3d_msgs.srv import QueryObjects, SaveMap, SetVocabulary
+from mosaic3d_msgs.srv import LoadMap, QueryObjects, SaveMap, SetVocabulary
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
@@ -217,6 +217,24 @@ def test_map_is_saved_to_a_file(mapped, tmp_path):
     again = mapped.call(SaveMap, "perception_node/save_map", SaveMap.Request(path=str(target)))
     assert not again.success
     assert "overwrite" in again.message
+
+
+def test_a_saved_map_is_loaded_back_and_answers(mapped, tmp_path):
+    target = tmp_path / "room.m3dmap"
+    assert mapped.call(SaveMap, "perception_node/save_map", SaveMap.Request(path=str(target))).success
+    assert mapped.call(Trigger, "perception_node/reset_map", Trigger.Request()).success
+    assert not mapped.ask("floor").success
+    reply = mapped.call(LoadMap, "perception_node/load_map", LoadMap.Request(path=str(target)))
+    assert reply.success, reply.message
+    assert f"{len(load_map(target))} voxels" in reply.message
+    wait_until(lambda: mapped.ask("floor").success, mapped.spin, 30.0, "an answer from the loaded map")
+    before = mapped.progress["fused"]
+    mapped.send_until(lambda: mapped.progress["fused"] > before, "fusion into the loaded map")
+    for path in (tmp_path / "none.m3dmap", __file__):
+        reply = mapped.call(LoadMap, "perception_node/load_map", LoadMap.Request(path=str(path)))
+        assert not reply.success
+        assert "The map stays as it is" in reply.message
+    assert mapped.ask("floor").success
 
 
 def test_pause_and_reset(mapped):

@@ -243,3 +243,43 @@ def test_clouds_with_nan_or_mismatched_colours_are_refused():
         MapSnapshot.from_points([[np.nan, 0, 0]], [[0, 0, 0]])
     with pytest.raises(ValueError, match="must both be"):
         MapSnapshot.from_points(np.zeros((2, 3)), np.zeros((1, 3)))
+
+
+def test_a_restored_map_is_the_saved_one_and_goes_on_being_fused():
+    rng = np.random.default_rng(2)
+    views = [frame(rng.uniform(1.0, 2.0, (48, 64)), moved(0.3 * k), stamp=k + 1) for k in range(6)]
+    first = VoxelMap(VoxelMapConfig(**PLAIN))
+    for one in views:
+        first.integrate(one)
+    saved = first.snapshot()
+    second = VoxelMap(VoxelMapConfig(**PLAIN))
+    second.integrate(frame(np.full((48, 64), 3.0)))
+    second.restore(saved)
+    again = second.snapshot()
+    assert second.generation == 2
+    assert again.stamp_ns == 6
+    order, other = np.lexsort(saved.indices.T), np.lexsort(again.indices.T)
+    assert np.array_equal(saved.indices[order], again.indices[other])
+    for name, tolerance in (("centroids", 1e-6), ("colors", 1e-4), ("normals", 1e-5), ("weights", 0), ("last_seen_ns", 0)):
+        assert np.allclose(getattr(saved, name)[order], getattr(again, name)[other], atol=tolerance), name
+    one = frame(rng.uniform(1.0, 2.0, (48, 64)), stamp=9)
+    a, b = first.integrate(one), second.integrate(one)
+    assert (a.num_added, a.num_updated) == (b.num_added, b.num_updated)
+    assert len(first) == len(second)
+
+
+def test_a_restored_map_can_be_larger_than_a_fresh_one_has_room_for():
+    points = np.stack(np.meshgrid(*[np.arange(45)] * 3), -1).reshape(-1, 3) * 0.02 + 0.01
+    snapshot = MapSnapshot.from_points(points, np.full(points.shape, 90.0), 0.02, normals=np.zeros(points.shape))
+    voxel_map = VoxelMap(VoxelMapConfig(**PLAIN))
+    voxel_map.restore(snapshot)
+    assert len(voxel_map) == len(voxel_map.snapshot()) == 45**3
+
+
+def test_a_map_of_other_voxels_or_too_many_is_not_restored():
+    cloud = MapSnapshot.from_points(np.eye(3), np.zeros((3, 3)), 0.05)
+    voxel_map = VoxelMap(VoxelMapConfig(**PLAIN))
+    with pytest.raises(ValueError, match=r"voxels of 0\.05 m, this one of 0\.02 m"):
+        voxel_map.restore(cloud)
+    with pytest.raises(ValueError, match="3 voxels, this one holds at most 2"):
+        VoxelMap(VoxelMapConfig(voxel_size_m=0.05, max_voxels=2, **PLAIN)).restore(cloud)
