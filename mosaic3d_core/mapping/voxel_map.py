@@ -146,9 +146,7 @@ class VoxelMap:
         """
         c, count = self.config, len(snapshot)
         if not np.isclose(snapshot.voxel_size_m, c.voxel_size_m):
-            raise ValueError(
-                f"the map has voxels of {snapshot.voxel_size_m} m, this one of {c.voxel_size_m} m: use equal sizes"
-            )
+            raise ValueError(f"the map has voxels of {snapshot.voxel_size_m} m, this one of {c.voxel_size_m} m: use equal sizes")
         if count > c.max_voxels:
             raise ValueError(f"the map has {count} voxels, this one holds at most {c.max_voxels}: raise max_voxels")
         with self._lock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mosaic3d_core.query.proposals import Proposal, ProposalSource, distinct
@@ -18,23 +17,21 @@ class CombinedProposals:
     A mask decoder sees where one of two equal things ends, connected components see small things that no query started at.
 
     Args:
-        sources: The sources, each with the factor on its qualities that makes them comparable, in [0, 1].
+        sources: The sources, with qualities that are shares in [0, 1].
         max_overlap: Of two objects that overlap more (intersection over union) the less sure one is dropped.
 
     Raises:
-        ValueError: If there is no source, or a number is out of its range.
+        ValueError: If there is no source, or ``max_overlap`` is out of its range.
     """
 
-    def __init__(self, sources: Sequence[tuple[ProposalSource, float]], max_overlap: float = 0.5) -> None:
+    def __init__(self, sources: Sequence[ProposalSource], max_overlap: float = 0.5) -> None:
         if not sources:
             raise ValueError("combined proposals need at least one source")
-        if not 0 <= max_overlap <= 1 or any(not 0 <= factor <= 1 for _, factor in sources):
-            raise ValueError("max_overlap and the factors on qualities must be in [0, 1]")
+        if not 0 <= max_overlap <= 1:
+            raise ValueError(f"max_overlap of combined proposals must be in [0, 1], got {max_overlap}")
         self.sources, self.max_overlap = tuple(sources), max_overlap
 
     def propose(self, feature_map: FeatureMap) -> list[Proposal]:
         """Objects of a map, best first."""
-        found = [
-            replace(one, quality=factor * one.quality) for source, factor in self.sources for one in source.propose(feature_map)
-        ]
+        found = [one for source in self.sources for one in source.propose(feature_map)]
         return distinct(sorted(found, key=lambda one: -one.quality), self.max_overlap, len(feature_map.cells))

@@ -64,7 +64,7 @@ class ProposalConfig:
 
     min_quality: float = 0.1
     min_cells: int = 8
-    max_gap_m: float = 0.12
+    max_gap_m: float = 0.25
     max_overlap: float = 0.5
 
     def __post_init__(self) -> None:

@@ -22,14 +22,14 @@ from mosaic3d_core.query.config import QueryConfig
 from mosaic3d_core.query.instance_view import InstanceView
 from mosaic3d_core.query.instances import Instance, robust_mean
 
-# Share of a group of voxels that answering instances must cover to stand for it.
-_COVERED = 0.5
+# Share of a group of voxels that instances must cover to stand for it.
+_COVERED = 0.7
 # Share of an instance that lies in a group of voxels when it is a piece of it.
 _INSIDE = 0.6
 # Intersection over union above which a group of voxels is the instance, seen a little differently.
 _SAME = 0.5
-# Share of a group of voxels below which an instance in it is no thing of its own.
-_PIECE = 0.1
+# Things that one text groups are of similar size: an instance smaller than this share of the largest one is a piece of something.
+_ALIKE = 0.4
 # Share of an instance's voxels that must score at least ``grow_score``: one that leaks onto something else does not answer, the
 # voxels do, under its id.
 _FITTING = 0.6
@@ -75,7 +75,8 @@ def rank(
     for group in sorted((one for one in groups if one.score >= least), key=lambda one: -len(one.cells)):
         overlap = _overlap(view, group.cells)
         pieces = [int(k) for k in np.flatnonzero(overlap >= _INSIDE * view.sizes) if k in fitting and k not in taken]
-        things = [k for k in pieces if view.sizes[k] >= _PIECE * len(group.cells)]
+        largest = max((view.sizes[k] for k in pieces), default=0)
+        things = [k for k in pieces if view.sizes[k] >= _ALIKE * largest]
         if len(things) > 1 and overlap[things].sum() >= _COVERED * len(group.cells):
             answers = [_answer(view, k, scores, config, allowed) for k in things]
             found += [one for one in answers if one is not None and one.found.score >= least]

@@ -23,10 +23,6 @@ DEFAULT_DECODER = Path(__file__).resolve().parent.parent / "assets" / "mosaic3d_
 
 COMPONENTS = "components"
 
-# A decoder's qualities are lower than the shares of a softmax that components have for as good objects, and yet they are believed
-# a little less: chosen on 16 validation rooms.
-_TRUST = 0.8
-
 
 def choose_proposals(
     decoder: str,
@@ -67,7 +63,7 @@ def choose_proposals(
     where = choose_device(device)
     dtype = choose_dtype(where, None)
     source = DecoderProposals(loaded.model.to(where), config, dtype=dtype)
-    both = CombinedProposals([(source, _TRUST), (ComponentProposals(engine), 1.0)])
+    both = CombinedProposals([source, ComponentProposals(engine)])
     return both, f"mask decoder {file.name} and connected components"
 
 
