@@ -1,4 +1,4 @@
-"""How well objects are found in generated test rooms, for each source of proposals: connected components, and a mask decoder.
+"""How well objects are found in generated test rooms: by connected components, by a mask decoder, and by both as in the node.
 
 python benchmarks/objects.py --rooms 20 --first-seed 1000 --decoder decoder.safetensors --json out/objects.json
 """
@@ -40,6 +40,7 @@ from mosaic3d_core.metrics.object_scores import (
 from mosaic3d_core.models import FeatureMap, SceneEncoder
 from mosaic3d_core.models.text import get_text_encoder
 from mosaic3d_core.query import InstanceMap, QueryEngine
+from mosaic3d_core.query.combined_proposals import CombinedProposals
 from mosaic3d_core.query.proposals import DecoderProposals, Proposal, ProposalSource
 from mosaic3d_core.query.sources import COMPONENTS, choose_proposals
 
@@ -54,7 +55,7 @@ class Extent:
     width: int = 640
     cases: int = 20
     case_frames: int = 60
-    trajectories: int = 10
+    trajectories: int = 20
     path_frames: int = 60
     every: int = 5
 
@@ -112,10 +113,10 @@ class Bench:
     def __init__(self, checkpoint: Path | None, decoder: Path | None) -> None:
         self.encoder = SceneEncoder.from_checkpoint(checkpoint)
         self.engine = QueryEngine(get_text_encoder(self.encoder.text_encoder_name))
-        sources = [choose_proposals(name, self.encoder.head, self.engine)[0] for name in (COMPONENTS, str(decoder or ""))]
-        self.found = {"components": Found(sources[0])}
-        if isinstance(sources[1], DecoderProposals):  # none ships, or it belongs to another encoder
-            self.found["mask decoder"] = Found(sources[1])
+        used = choose_proposals(str(decoder or ""), self.encoder.head, self.engine)[0]
+        self.found = {"components": Found(choose_proposals(COMPONENTS, self.encoder.head, self.engine)[0])}
+        if isinstance(used, CombinedProposals):  # else none ships, or it belongs to another encoder
+            self.found |= {"mask decoder": Found(used.sources[0]), "both": Found(used)}
 
     def encode(self, snapshot: MapSnapshot) -> FeatureMap:
         """Encode a map and make it ready for queries."""
@@ -198,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line."""
     usual = Extent()
     parser = argparse.ArgumentParser(description="How well objects are found in generated test rooms.")
-    parser.add_argument("--rooms", type=int, default=usual.rooms, help="whole rooms; half as many are walked through for ids")
+    parser.add_argument("--rooms", type=int, default=usual.rooms, help="whole rooms, which are also walked through for ids")
     parser.add_argument("--first-seed", type=int, default=usual.first_seed)
     parser.add_argument("--frames", type=int, default=usual.frames, help=f"frames per whole room (default {usual.frames})")
     parser.add_argument("--cases", type=int, default=usual.cases, help="rooms of each kind in which two things touch")
@@ -210,13 +211,13 @@ def main(arguments: list[str] | None = None) -> int:
     if min(args.rooms, args.frames, args.cases) < 1 or args.first_seed < 0:
         print("error: --rooms, --frames and --cases must be >= 1, --first-seed >= 0", file=sys.stderr)
         return 2
-    extent = Extent(args.rooms, args.first_seed, args.frames, cases=args.cases, trajectories=(args.rooms + 1) // 2)
+    extent = Extent(args.rooms, args.first_seed, args.frames, cases=args.cases, trajectories=args.rooms)
     if args.quick:
         extent = Extent(1, args.first_seed, frames=40, width=320, cases=1, case_frames=30, trajectories=1, path_frames=20)
     start = time.perf_counter()
     try:
         bench = Bench(args.checkpoint, args.decoder)
-        for part in (bench.rooms, bench.pairs, bench.paths):
+        for part in (bench.paths, bench.pairs, bench.rooms):
             part(extent)
             if args.json is not None:  # after every part: a run that is stopped leaves what it has
                 _save(bench, extent, time.perf_counter() - start, args.json)

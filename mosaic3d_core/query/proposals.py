@@ -107,6 +107,7 @@ class DecoderProposals:
                 torch.from_numpy(positions).to(device),
                 queries=self.queries,
                 dtype=self.dtype,
+                least=self.config.min_quality,
             )
         return proposals_of(output.final, feature_map, self.config)
 

@@ -9,7 +9,7 @@ away when neighbouring voxels stand together.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 _BLOCK = 1024
 _TINY = 1e-20  # sums of weights below this have lost digits
@@ -33,7 +33,6 @@ def blocked_attention(queries: Tensor, keys: Tensor, values: Tensor, allowed: Te
     total = torch.zeros(heads, count, 1, device=queries.device)
     mixed = torch.zeros(heads, count, width, device=queries.device)
     starts = range(0, keys.shape[1], _BLOCK)
-    visible = allowed.float()
     seen = torch.stack([allowed[:, k : k + _BLOCK].any(1) for k in starts])  # (blocks, Q)
     for start, active in zip(starts, seen, strict=True):
         rows = active.nonzero().squeeze(1)
@@ -44,18 +43,17 @@ def blocked_attention(queries: Tensor, keys: Tensor, values: Tensor, allowed: Te
         before = highest[:, rows]
         # of all voxels of the block, as filling in -inf and its exp take three times as long as all the rest
         now = torch.maximum(before, scores.amax(2, keepdim=True))
-        weights = scores.sub_(now).exp_().mul_(visible[rows, part])
+        weights = scores.sub_(now).exp_().mul_(allowed[rows, part])
         fade = (before - now).exp_()
         total[:, rows] = total[:, rows] * fade + weights.sum(2, keepdim=True)
         mixed[:, rows] = mixed[:, rows] * fade + torch.bmm(weights.to(values.dtype), values[:, part]).float()
         highest[:, rows] = now
     lost = (total < _TINY).any(0).squeeze(1).nonzero().squeeze(1)
     found = mixed / total
-    if len(lost):  # what a query may see is dwarfed by what it may not: once more, exactly
-        exact = nn.functional.scaled_dot_product_attention(
-            queries[:, lost].float(), keys.float(), values.float(), attn_mask=allowed[lost], scale=1.0
-        )
-        found[:, lost] = exact
+    for row in lost.tolist():  # what a query may see is dwarfed by what it may not: once more, over the former alone
+        cells = allowed[row].nonzero().squeeze(1)
+        scores = torch.bmm(queries[:, row : row + 1].float(), keys[:, cells].float().transpose(1, 2))
+        found[:, row] = torch.bmm(scores.softmax(2), values[:, cells].float())[:, 0]
     return found
 
 

@@ -49,7 +49,7 @@ class DecoderOutput:
     Attributes:
         final: After the last step.
         steps: Before each step, where they were asked for.
-        start: Voxel at which each query started. Shape (Q,), int64.
+        start: Voxel at which each query of the final prediction started. Shape (Q,), int64.
     """
 
     final: Prediction
@@ -68,6 +68,10 @@ class _Windows:
     def of(cls, positions: Tensor, start: Tensor) -> _Windows:
         centered = positions.float() - positions.float().mean(0)
         return cls(window_terms(centered), centered[start])
+
+    def of_queries(self, rows: Tensor) -> _Windows:
+        """Those of some queries."""
+        return _Windows(self.terms, self.start[rows])
 
 
 class MaskDecoder(nn.Module):
@@ -108,6 +112,7 @@ class MaskDecoder(nn.Module):
         steps: bool = False,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
+        least: float = 0.0,
     ) -> DecoderOutput:
         """Find the objects of one scene.
 
@@ -120,6 +125,7 @@ class MaskDecoder(nn.Module):
             steps: Whether predictions after the earlier steps are wanted (auxiliary losses).
             generator: Draws the first query and, in training, the attended voxels.
             dtype: Dtype of what is done per voxel; None for that of the features. Queries stay in float32.
+            least: Queries that are objects with a lower probability in the end are left out of the final prediction.
 
         Returns:
             The objects; none for a scene without voxels.
@@ -141,9 +147,9 @@ class MaskDecoder(nn.Module):
             order = spatial_order(positions)
             back = torch.argsort(order)
             features, positions, rows = features[order], positions[order], back[rows]
-        found = self._decode(features, head_weight, head_bias, positions, rows, generator, dtype or features.dtype)
+        found, kept = self._decode(features, head_weight, head_bias, positions, rows, generator, dtype or features.dtype, least)
         found = [_in_order(one, back) for one in (found if steps else found[-1:])]
-        return DecoderOutput(found[-1], found[:-1], start)
+        return DecoderOutput(found[-1], found[:-1], start[kept.cpu().numpy()])
 
     def _decode(
         self,
@@ -154,11 +160,12 @@ class MaskDecoder(nn.Module):
         start: Tensor,
         generator: torch.Generator | None,
         dtype: torch.dtype,
-    ) -> list[Prediction]:
-        """Predictions before each step and after the last, of queries that start at some voxels (Q,)."""
+        least: float,
+    ) -> tuple[list[Prediction], Tensor]:
+        """Predictions before each step and after the last, of queries that start at some voxels (Q,); who is in the last one."""
         mask_features = _folded(self.decoder_proj, head_weight, head_bias, features).to(dtype)
         if not len(start):
-            return [self._predict(features.new_zeros(0, self.config.hidden), mask_features, None)]
+            return [self._predict(features.new_zeros(0, self.config.hidden), mask_features, None)], start
         memory = _folded(cast(nn.Linear, self.linear[0]), head_weight, head_bias, features).to(dtype)
         encoded = self.pos_enc(positions, positions.min(0).values, positions.max(0).values)
         place = self.query_proj(encoded[start])
@@ -167,10 +174,14 @@ class MaskDecoder(nn.Module):
         windows = _Windows.of(positions, start) if self.config.window else None
         content = torch.zeros_like(place)
         found = [self._predict(content, mask_features, windows)]
-        for _ in range(self.config.iterations):
+        kept = torch.arange(len(start), device=start.device)
+        for step in range(self.config.iterations):
             content = self._step(content, place, found[-1].mask_logits, keys, values, generator)
+            if least > 0 and step == self.config.iterations - 1:  # most masks of a usual scene need not be made
+                kept = kept[self.class_head(self.decoder_norm(content)).softmax(1)[:, 0] >= least]
+                content, windows = content[kept], None if windows is None else windows.of_queries(kept)
             found.append(self._predict(content, mask_features, windows))
-        return found
+        return found, kept
 
     def _step(
         self, content: Tensor, place: Tensor, mask: Tensor, keys: Tensor, values: Tensor, generator: torch.Generator | None
@@ -187,10 +198,13 @@ class MaskDecoder(nn.Module):
 
     def _predict(self, content: Tensor, mask_features: Tensor, windows: _Windows | None) -> Prediction:
         content = self.decoder_norm(content)
-        masks = (self.mask_head(content).to(mask_features.dtype) @ mask_features.T).float()
-        if windows is not None:  # in float32: far from the centre the terms are large and nearly cancel
-            masks = torch.addmm(masks, self.window(content, windows.start), windows.terms.T)
+        masks = self.mask_head(content).to(mask_features.dtype) @ mask_features.T
+        masks = masks.float() if windows is None else self._windowed(masks, content, windows)
         return Prediction(self.class_head(content), masks, self.clip_head(content))
+
+    def _windowed(self, masks: Tensor, content: Tensor, windows: _Windows) -> Tensor:
+        """Masks (Q, V) and windows added up in float32: far from the centre the terms are large and nearly cancel."""
+        return (self.window(content, windows.start) @ windows.terms.T).add_(masks)
 
 
 def _in_order(prediction: Prediction, back: Tensor | None) -> Prediction:

@@ -293,3 +293,21 @@ def test_windows_give_the_same_masks_in_another_order_and_stay_finite_far_from_t
         ordered = model(features, head, bias, positions, dtype=dtype).final
     # float32 positions at 500 m hold 0.03 mm; bfloat16 keeps 8 bits of each product
     assert torch.allclose(plain.mask_logits, ordered.mask_logits, atol=2e-2 if dtype == torch.float32 else 0.5)
+
+
+@pytest.mark.parametrize("window", [False, True])
+def test_queries_that_are_hardly_objects_are_left_out_and_the_others_are_the_same(window):
+    model = decoder(replace(SMALL, window=window))
+    features, head, bias, positions = scene(200)
+    with torch.inference_mode():
+        whole = model(features, head, bias, positions)
+        certain = whole.final.object_logits.softmax(1)[:, 0]
+        least = float(certain.sort().values[3]) + 1e-6
+        part = model(features, head, bias, positions, least=least)
+        none = model(features, head, bias, positions, least=1.0)
+    kept = (certain >= least).nonzero().squeeze(1)
+    assert 0 < len(kept) < len(certain)
+    assert torch.allclose(part.final.mask_logits, whole.final.mask_logits[kept], atol=1e-5)
+    assert torch.allclose(part.final.embeddings, whole.final.embeddings[kept], atol=1e-5)
+    assert np.array_equal(part.start, whole.start[kept.numpy()])
+    assert none.final.mask_logits.shape == (0, 200)
