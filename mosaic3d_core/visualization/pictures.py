@@ -88,7 +88,7 @@ def picture_of_labels(scene: Scene, labelling: Labelling, *, boxes: bool = True)
     painted = palette.instance_tint(colors[number], labelling.instances) * texture[:, None]
     rendering = scene.render(np.clip(painted, 0, 255))
     image = rendering.image
-    things = [thing for thing in labelling.objects if thing.text not in _SHELL]
+    things = [thing for thing in labelling.objects if thing.text and thing.text not in _SHELL]  # nameless ones have no colour
     if boxes and things:
         box_colors = [colors[words.index(thing.text)] * 0.62 for thing in things]
         image = draw_boxes(rendering, [thing.box for thing in things], box_colors)

@@ -1,6 +1,8 @@
 """Pictures: the scene fills them, colours mean what they should, and boxes are drawn where the objects
 are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -167,6 +169,8 @@ def test_label_pictures_have_a_legend(snapshot, scene):
     image = picture_of_labels(scene, labelling)
     assert image.shape[0] == 240
     assert image.shape[1] > 330
+    nameless = replace(labelling, objects=[found, replace(found, id=9, text="")])  # an instance that no word describes
+    assert (picture_of_labels(scene, nameless) == image).all()
     assert picture_of_map(scene, "a caption").shape[0] > 240
 
 
