@@ -19,19 +19,22 @@ class CombinedProposals:
     Args:
         sources: The sources, with qualities that are shares in [0, 1].
         max_overlap: Of two objects that overlap more (intersection over union) the less sure one is dropped.
+        max_inside: And of two of which one lies in the other with more than this share of itself. Sources that cut one thing at
+            different places would otherwise take turns, and its instance change its id.
 
     Raises:
-        ValueError: If there is no source, or ``max_overlap`` is out of its range.
+        ValueError: If there is no source, or a share is out of its range.
     """
 
-    def __init__(self, sources: Sequence[ProposalSource], max_overlap: float = 0.5) -> None:
+    def __init__(self, sources: Sequence[ProposalSource], max_overlap: float = 0.5, max_inside: float = 0.8) -> None:
         if not sources:
             raise ValueError("combined proposals need at least one source")
-        if not 0 <= max_overlap <= 1:
-            raise ValueError(f"max_overlap of combined proposals must be in [0, 1], got {max_overlap}")
-        self.sources, self.max_overlap = tuple(sources), max_overlap
+        for name, value in (("max_overlap", max_overlap), ("max_inside", max_inside)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} of combined proposals must be in [0, 1], got {value}")
+        self.sources, self.max_overlap, self.max_inside = tuple(sources), max_overlap, max_inside
 
     def propose(self, feature_map: FeatureMap) -> list[Proposal]:
         """Objects of a map, best first."""
         found = [one for source in self.sources for one in source.propose(feature_map)]
-        return distinct(sorted(found, key=lambda one: -one.quality), self.max_overlap, len(feature_map.cells))
+        return distinct(sorted(found, key=lambda one: -one.quality), self.max_overlap, len(feature_map.cells), self.max_inside)

@@ -153,23 +153,25 @@ def _parts(cells: NDArray[np.int64], feature_map: FeatureMap, config: ProposalCo
     return [cells[number == k] for k in range(count)]
 
 
-def distinct(found: Sequence[Proposal], max_overlap: float, voxels: int) -> list[Proposal]:
+def distinct(found: Sequence[Proposal], max_overlap: float, voxels: int, max_inside: float = 1.0) -> list[Proposal]:
     """Proposals without those that overlap an earlier one too much.
 
     Args:
         found: Proposals, best first.
         max_overlap: Largest intersection over union of two that are kept; 1 keeps all.
         voxels: Encoder voxels of the map.
+        max_inside: Largest share of the smaller one of two that both have, if both are kept; 1 for no such limit.
     """
-    if max_overlap >= 1:
+    if max_overlap >= 1 and max_inside >= 1:
         return list(found)
     kept: list[Proposal] = []
     inside = np.zeros(voxels, bool)
     for one in found:
         inside[one.cells] = True
-        rivals = (inside[other.cells].sum() for other in kept)
-        overlaps = [both / (len(one.cells) + len(other.cells) - both) for both, other in zip(rivals, kept, strict=True)]
+        shared = np.array([inside[other.cells].sum() for other in kept], np.int64)
+        sizes = np.array([len(other.cells) for other in kept], np.int64)
         inside[one.cells] = False
-        if not overlaps or max(overlaps) <= max_overlap:
+        overlap = shared / (len(one.cells) + sizes - shared)
+        if (overlap <= max_overlap).all() and (shared <= max_inside * np.minimum(sizes, len(one.cells))).all():
             kept.append(one)
     return kept

@@ -126,6 +126,13 @@ def test_of_two_sources_the_surer_one_has_each_object_and_none_is_there_twice(ba
         assert [(one.cells[0], one.quality) for one in found] == [(0, 0.9), (20, 0.7), (40, 0.3)]
 
 
+def test_a_piece_of_what_the_other_source_is_surer_of_is_left_out(bars):
+    whole, piece, beside = said(0, 20, 0.9), said(0, 6, 0.8), said(15, 27, 0.7)  # 5 of 12 voxels inside
+    for sources in ([Says(whole), Says(piece, beside)], [Says(piece, beside), Says(whole)]):
+        assert CombinedProposals(sources).propose(bars) == [whole, beside]
+    assert CombinedProposals([Says(whole, piece)], max_inside=1.0).propose(bars) == [whole, piece]
+
+
 @pytest.mark.parametrize(("sources", "overlap"), [([], 0.5), ([Says()], -0.1)])
 def test_combinations_without_sense_are_refused(sources, overlap):
     with pytest.raises(ValueError, match=r"source|must be in"):
