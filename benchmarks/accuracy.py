@@ -24,10 +24,13 @@ from mosaic3d_core.metrics.room_scores import RoomScores, score_room
 from mosaic3d_core.models import SceneEncoder
 from mosaic3d_core.models.text import get_text_encoder
 from mosaic3d_core.query import QueryEngine
+from mosaic3d_core.query.sources import instances_of
 
 
-def evaluate(rooms: int, first_seed: int, checkpoint: Path | None, frames: int) -> tuple[RoomScores, list[float]]:
-    """Scores over `rooms` test rooms and the encode times in ms."""
+def evaluate(
+    rooms: int, first_seed: int, checkpoint: Path | None, frames: int, decoder: str | None = ""
+) -> tuple[RoomScores, list[float]]:
+    """Scores over `rooms` test rooms and the encode times in ms; without a decoder (None) answers come from voxels alone."""
     encoder = SceneEncoder.from_checkpoint(checkpoint)
     text_encoder = get_text_encoder(encoder.text_encoder_name)
     scores, times = RoomScores(), []
@@ -37,7 +40,9 @@ def evaluate(rooms: int, first_seed: int, checkpoint: Path | None, frames: int) 
         features = encoder.encode(snapshot)
         times.append(features.encode_ms)
         _, instance = true_labels(sequence, snapshot.centroids)
-        answers, confusion = score_room(features, QueryEngine(text_encoder), instance, sequence.scene.class_ids)
+        engine = QueryEngine(text_encoder)
+        instances = None if decoder is None else instances_of(features, engine, decoder)
+        answers, confusion = score_room(features, engine, instance, sequence.scene.class_ids, instances)
         scores.add(answers, confusion)
     return scores, times
 
@@ -49,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--frames", type=int, default=120, help="frames per room (default 120)")
     parser.add_argument("--checkpoint", type=Path, default=None, help="default: the shipped one")
+    parser.add_argument("--decoder", default="", help="mask decoder, or 'components' (default: the shipped one where it fits)")
+    parser.add_argument("--voxels-only", action="store_true", help="answer without instances")
     parser.add_argument("--json", type=Path, default=None, help="write the figures to this file")
     parser.add_argument("--quick", action="store_true", help="2 rooms of 40 frames")
     args = parser.parse_args(arguments)
@@ -59,7 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     start = time.perf_counter()
     try:
-        scores, times = evaluate(args.rooms, args.first_seed, args.checkpoint, args.frames)
+        scores, times = evaluate(
+            args.rooms, args.first_seed, args.checkpoint, args.frames, None if args.voxels_only else args.decoder
+        )
     except Mosaic3DError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
