@@ -178,7 +178,7 @@ def test_segment3d_weights_start_the_decoder_attention_included(rooms, tmp_path)
     trained = run(
         "experiment=train_mask_decoder_rooms", *SMALL[3:], f"data.root={rooms / 'rooms'}", "datasets.rooms_val.folder=.",
         f"out={tmp_path / 'run'}", "trainer.max_steps=1", "trainer.val_every_steps=1",
-        f"model.net.decoder_init={tmp_path / 's.safetensors'}",
+        f"model.net.decoder_init={tmp_path / 's.safetensors'}", "model.net.window=false",
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr[-2000:]
     assert "weights start from s.safetensors, 6 at random" in trained.stdout
