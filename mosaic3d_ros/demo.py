@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from mosaic3d_core.interrupts import is_interrupt
+from mosaic3d_core.interrupts import is_interrupt, later_interrupts
 from mosaic3d_ros.demo_processes import Child, ChildDiedError, isolate_environment
 
 _READY_TIMEOUT_S = 120.0
@@ -120,11 +120,15 @@ class Demo:
         settings = self._settings
         node = ["--ros-args", *(part for name, value in _PATIENT.items() for part in ("-p", f"{name}:={value}"))]
         node += ["-p", f"checkpoint:={settings.checkpoint}"] if settings.checkpoint else []
-        self._children.append(Child("perception_node", "mosaic3d_ros.perception_node", node, settings.out))
+        self._begin("perception_node", node)
         options = ", ".join(f"{name}={value}" for name, value in settings.room_options.items())
         player = ["--ros-args", "-p", f"sequence:=room:{settings.seed}", "-p", f"sequence_options:=[{options}]"]
         player += ["-p", f"rate:={float(settings.rate)}", "-p", f"wait_for_subscribers_s:={_READY_TIMEOUT_S}"]
-        self._children.append(Child("rgbd_player", "mosaic3d_ros.rgbd_player", player, settings.out))
+        self._begin("rgbd_player", player)
+
+    def _begin(self, name: str, arguments: list[str]) -> None:
+        with later_interrupts():  # a process that nobody knows of would outlive the demo
+            self._children.append(Child(name, f"mosaic3d_ros.{name}", arguments, self._settings.out))
 
     def _follow_player(self) -> None:
         """Show how frames are made, sent and fused, and ask all the while."""
