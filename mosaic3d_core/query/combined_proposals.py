@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class CombinedProposals:
     """Proposals of several sources, weeded of what is there twice.
 
-    A mask decoder sees where one of two equal things ends, connected components see small things that no query started at.
+    A mask decoder draws tighter outlines, connected components see small things that no query started at.
 
     Args:
         sources: The sources, with qualities that are shares in [0, 1].
