@@ -1,6 +1,7 @@
 """Write training scenes to disk.
 
 python training/prepare_data.py synthetic --rooms 1100 --out data/rooms
+python training/prepare_data.py touching --rooms 300 --out data/touching
 python training/prepare_data.py scannet --raw SCANNET --out data/mosaic3d/scannet
 python training/prepare_data.py arkitscenes|scannetpp|matterport3d|structured3d --raw RAW --out data/mosaic3d/NAME
 """
@@ -19,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 from rich.progress import track
 
 from mosaic3d_core.data.scene_folder import SceneFolderError, write_scene_folder
-from mosaic3d_core.data.synthetic.record import SOURCE, record_room
+from mosaic3d_core.data.synthetic.record import SOURCE, record_room, record_touching
+from mosaic3d_core.data.synthetic.staged import STAGED
 from training.raw_data import CONVERTERS, convert, print_report
 
 
@@ -31,12 +33,21 @@ def write_room(seed: int, split: str, out: Path) -> str:
     return folder.name
 
 
-def synthetic(rooms: int, out: Path, split: str, first_seed: int, workers: int) -> None:
+def write_touching(seed: int, split: str, out: Path) -> str:
+    """Generate a small room in which two things touch, of the kind whose turn it is, and write it; returns its name."""
+    kind = list(STAGED)[seed % len(STAGED)]
+    folder = out / f"{split}-{kind.replace(' ', '-')}-{seed}"
+    if not (folder / "coord.npy").exists():
+        write_scene_folder(folder, record_touching(kind, seed, split), SOURCE)
+    return folder.name
+
+
+def generate(write: Callable[[int, str, Path], str], rooms: int, out: Path, split: str, first_seed: int, workers: int) -> None:
     """Generate rooms in parallel; a second call goes on where the first stopped."""
     out.mkdir(parents=True, exist_ok=True)
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
-        jobs = [pool.submit(write_room, seed, split, out) for seed in range(first_seed, first_seed + rooms)]
+        jobs = [pool.submit(write, seed, split, out) for seed in range(first_seed, first_seed + rooms)]
         for job in track(as_completed(jobs), description=f"{split} rooms", total=len(jobs)):
             job.result()
     except KeyboardInterrupt:
@@ -45,16 +56,24 @@ def synthetic(rooms: int, out: Path, split: str, first_seed: int, workers: int) 
     pool.shutdown()
 
 
+#: Generated rooms by command: what they are, and what writes one.
+GENERATED = {
+    "synthetic": ("generated furnished rooms with captions", write_room),
+    "touching": ("generated small rooms in which two things touch, with captions", write_touching),
+}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description="Write training scenes to disk.")
     commands = parser.add_subparsers(dest="command", required=True)
-    rooms = commands.add_parser("synthetic", help="generated furnished rooms with captions")
-    rooms.add_argument("--rooms", type=int, required=True, help="how many rooms")
-    rooms.add_argument("--out", type=Path, required=True, help="folder to write scenes into")
-    rooms.add_argument("--split", choices=["train", "val", "test"], default="train")
-    rooms.add_argument("--first-seed", type=int, default=0, help="seed of the first room (default 0)")
-    rooms.add_argument("--workers", type=int, default=2, help="processes (default 2)")
+    for name, (what, _) in GENERATED.items():
+        rooms = commands.add_parser(name, help=what, description=what)
+        rooms.add_argument("--rooms", type=int, required=True, help="how many rooms")
+        rooms.add_argument("--out", type=Path, required=True, help="folder to write scenes into")
+        rooms.add_argument("--split", choices=["train", "val", "test"], default="train")
+        rooms.add_argument("--first-seed", type=int, default=0, help="seed of the first room (default 0)")
+        rooms.add_argument("--workers", type=int, default=2, help="processes (default 2)")
     for name, converter in CONVERTERS.items():
         raw = commands.add_parser(name, help=converter.title, description=f"{converter.title}: RAW/{converter.layout}")
         raw.add_argument("--raw", type=Path, required=True, help="folder of the raw data")
@@ -69,7 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
     if args.rooms < 1 or args.first_seed < 0 or args.workers < 1:
         print("error: --rooms and --workers must be >= 1 and --first-seed >= 0", file=sys.stderr)
         return 2
-    return _run(lambda: synthetic(args.rooms, args.out, args.split, args.first_seed, args.workers), args.out)
+    write = GENERATED[args.command][1]
+    return _run(lambda: generate(write, args.rooms, args.out, args.split, args.first_seed, args.workers), args.out)
 
 
 def _run(work: Callable[[], None], out: Path) -> int:

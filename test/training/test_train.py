@@ -72,6 +72,18 @@ def test_training_without_data_says_what_to_run_first(tmp_path):
     assert "run training/prepare_data.py first" in done.stderr + done.stdout
 
 
+def test_rooms_in_which_things_touch_are_scenes_as_others_are(tmp_path):
+    command = ("training/prepare_data.py", "touching", "--rooms", "2", "--out", str(tmp_path), "--workers", "1")
+    assert run(*command).returncode == 0
+    from mosaic3d_core.data.caption_dataset import find_scenes
+
+    names = {folder.name for folder in find_scenes(tmp_path, "rooms")}
+    assert names == {"train-chairs-0", "train-on-table-1"}
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.npy")}
+    assert run(*command).returncode == 0  # a second call finds them
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.npy")} == before
+
+
 @pytest.mark.parametrize("option", [["--rooms", "0"], ["--first-seed", "-1"]])
 def test_impossible_numbers_of_rooms_are_refused(option, tmp_path):
     arguments = ["--rooms", "1", "--out", str(tmp_path), *option]

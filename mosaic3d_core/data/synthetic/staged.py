@@ -16,6 +16,7 @@ from mosaic3d_core.data.synthetic.furniture.model import ObjectModel
 from mosaic3d_core.data.synthetic.layout import RoomPlan
 from mosaic3d_core.data.synthetic.mesh import rotation_z
 from mosaic3d_core.data.synthetic.scene import assemble_room, room_rng
+from mosaic3d_core.data.synthetic.sensor import SensorModel
 from mosaic3d_core.data.synthetic.sequence import SequenceConfig, SyntheticSequence
 
 #: First of the random streams of a seed that belong to staged rooms, one per kind.
@@ -23,6 +24,8 @@ _STREAM = 20
 #: Room for both things and for someone who walks around them, metres.
 _SIDE_M = (3.2, 4.2)
 _TRIES = 100
+#: What besides chairs is pushed together: classes of which several of one kind stand in many rooms.
+_ALIKE = ("armchair", "stool", "office chair", "nightstand", "cabinet", "box", "suitcase", "trash can", "coffee table", "desk")
 #: No table-top thing is always small: the smallest of so many draws is.
 _SMALL_OF = 8
 
@@ -44,14 +47,16 @@ class StagedPair:
     second: int
 
 
-def stage(kind: str, seed: int, split: str = "test", **options: float) -> StagedPair:
+def stage(kind: str, seed: int, split: str = "test", sensor: SensorModel | None = None, **options: float) -> StagedPair:
     """Set up and record two things that touch.
 
     Args:
-        kind: One of `STAGED`: "chairs" (pushed together: side by side, back to back or head to tail, alike or not), "on table" (a
-            small box or lamp on a table, desk or coffee table) or "pillow on bed".
+        kind: One of `STAGED`: "chairs" (pushed together: side by side, back to back or head to tail, of one make or not), "on
+            table" (a small box or lamp on a table, desk or coffee table), "pillow on bed" or "alike" (as chairs, two armchairs,
+            stools, boxes and so on).
         seed: Any non-negative integer; it decides about shapes, colours, poses, the room and the recording.
         split: "train", "val" or "test".
+        sensor: Noise model, default Kinect-like.
         **options: Fields of `SequenceConfig`.
 
     Raises:
@@ -74,14 +79,22 @@ def stage(kind: str, seed: int, split: str = "test", **options: float) -> Staged
             scene = assemble_room(plan, room, f"{split}-{kind.replace(' ', '-')}-{seed}", rng)
             shell = len(scene.instances) - len(plan.placements)
             first, second = (shell + index + 1 for index in pair)
-            return StagedPair(kind, SyntheticSequence(scene, SequenceConfig(**options), None, (seed, split)), first, second)  # type: ignore[arg-type]
+            return StagedPair(kind, SyntheticSequence(scene, SequenceConfig(**options), sensor, (seed, split)), first, second)  # type: ignore[arg-type]
     raise RuntimeError(f"no room for {kind} in {_TRIES} tries with seed {seed}")
 
 
 def _chairs(plan: RoomPlan) -> tuple[int, int] | None:
+    return _pushed_together(plan, "chair")
+
+
+def _alike(plan: RoomPlan) -> tuple[int, int] | None:
+    return _pushed_together(plan, _ALIKE[int(plan.rng.integers(len(_ALIKE)))])
+
+
+def _pushed_together(plan: RoomPlan, name: str) -> tuple[int, int] | None:
     rng = plan.rng
-    one = MAKERS["chair"](rng)
-    other = one if rng.random() < 0.5 else MAKERS["chair"](rng)
+    one = MAKERS[name](rng)
+    other = one if rng.random() < 0.5 else MAKERS[name](rng)
     index = plan.stand_free(one, margin=0.5)
     if index is None:
         return None
@@ -122,5 +135,10 @@ def _pillow(plan: RoomPlan) -> tuple[int, int] | None:
 
 #: Kinds of staged rooms: kind of the room, and what puts the two things into its plan.
 STAGED: Mapping[str, tuple[str, Callable[[RoomPlan], tuple[int, int] | None]]] = MappingProxyType(
-    {"chairs": ("living room", _chairs), "on table": ("office", _on_table), "pillow on bed": ("bedroom", _pillow)}
+    {
+        "chairs": ("living room", _chairs),
+        "on table": ("office", _on_table),
+        "pillow on bed": ("bedroom", _pillow),
+        "alike": ("studio", _alike),
+    }
 )
