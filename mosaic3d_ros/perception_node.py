@@ -14,7 +14,6 @@ from mosaic3d_msgs.srv import LoadMap, QueryObjects, SaveMap, SetVocabulary
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
@@ -27,7 +26,8 @@ from mosaic3d_core.query.engine import check_texts
 from mosaic3d_core.query.proposals import ProposalConfig, ProposalSource
 from mosaic3d_core.query.sources import choose_proposals
 from mosaic3d_ros import parameters, qos
-from mosaic3d_ros.frame_intake import FrameCounters, FrameIntake, PendingFrames, PosedFrame, assemble
+from mosaic3d_ros.camera_inputs import CameraInputs
+from mosaic3d_ros.frame_intake import FrameCounters, PosedFrame, assemble
 from mosaic3d_ros.map_files import MapFolder, load_map_reply, save_map_reply
 from mosaic3d_ros.map_publisher import MapPublisher
 from mosaic3d_ros.map_session import MapSession
@@ -108,33 +108,10 @@ class PerceptionNode(ClosableNode):
         group = MutuallyExclusiveCallbackGroup()
         values = self.values
         self._pose_inputs = PoseInputs(self, values, group, self._poses_changed, self._bad_pose)
-        self._pending = PendingFrames(
-            self._pose_inputs.source,
-            self._pose_inputs.buffer,
-            values["pending_frames"],
-            values["pose_timeout_s"],
-            self._posed,
-            self._drop,
+        self._pending = CameraInputs(
+            self, values, group, self._pose_inputs, self.counters, self._posed, self._drop, self._time_jumped
         )
-        self._intake = FrameIntake(
-            self._pending,
-            self.counters,
-            values["sync_slop_s"],
-            values["sync_queue_size"],
-            values["jump_back_s"],
-            self._time_jumped,
-        )
-        profile = qos.camera_in(values["image_queue_size"], values["reliable_images"])
-        takers = {
-            "depth/camera_info": (CameraInfo, self._intake.add_depth_info),
-            "rgb/camera_info": (CameraInfo, self._intake.add_color_info),
-            "depth/image": (Image, self._intake.add_depth),
-            "rgb/image": (Image, self._intake.add_color),
-        }
-        for topic, (kind, taker) in takers.items():
-            self.create_subscription(kind, topic, taker, profile, callback_group=group)
-        names = {topic: self.resolve_topic_name(topic) for topic in takers}
-        self._watchdog = Watchdog(names, self._pose_inputs.source.awaited, self.count_publishers)
+        self._watchdog = Watchdog(self._pending.topics, self._pose_inputs.source.awaited, self.count_publishers)
         self.create_timer(_PENDING_POLL_S, self._poses_changed, callback_group=group)
         self.create_timer(values["watchdog_period_s"], self._watch, callback_group=group)
         self._progress = self.create_publisher(String, "~/progress", qos.LATCHED)
@@ -162,21 +139,21 @@ class PerceptionNode(ClosableNode):
 
     def _posed(self, frame: PosedFrame) -> None:
         if self._paused:
-            self.counters.dropped("paused")
+            self.counters.dropped("paused", frame.raw.camera)
         else:
             self._fusion.put(frame)
 
     def _fuse(self, frame: PosedFrame) -> None:
         self._session.fuse(assemble(frame))
-        self.counters.fused()
+        self.counters.fused(frame.raw.camera)
         self._encoding.request()
 
     def _poses_changed(self) -> None:
         if len(self._pending):
             self._pending.poll()
 
-    def _drop(self, reason: str, text: str) -> None:
-        self.counters.dropped(reason)
+    def _drop(self, reason: str, text: str, camera: str = "") -> None:
+        self.counters.dropped(reason, camera)
         self.get_logger().warning(f"Frame dropped ({reason}): {text}", throttle_duration_sec=_THROTTLE_S)
 
     def _bad_pose(self, reason: str, text: str) -> None:

@@ -42,8 +42,11 @@ class PoseInputs:
         self._on_bad = on_bad
         self.buffer = TransformBuffer(values["tf_cache_s"], values["jump_back_s"])
         self.source: PoseSource = TfPoseSource(self.buffer, values["map_frame"])
-        node.create_subscription(TFMessage, "/tf", self._on_tf, qos.TF, callback_group=group)
-        node.create_subscription(TFMessage, "/tf_static", self._on_tf_static, qos.TF_STATIC, callback_group=group)
+        self._node = node
+        self._subscriptions = [
+            node.create_subscription(TFMessage, "/tf", self._on_tf, qos.TF, callback_group=group),
+            node.create_subscription(TFMessage, "/tf_static", self._on_tf_static, qos.TF_STATIC, callback_group=group),
+        ]
         if values["pose_source"] == "tf":
             return
         topic = values["pose_source"]
@@ -57,7 +60,14 @@ class PoseInputs:
         )
         self.source = self._topic_source
         kind, taker = (PoseStamped, self._on_pose) if topic == "pose" else (Odometry, self._on_odometry)
-        node.create_subscription(kind, topic, taker, qos.camera_in(100, reliable=False), callback_group=group)
+        profile = qos.camera_in(100, reliable=False)
+        self._subscriptions.append(node.create_subscription(kind, topic, taker, profile, callback_group=group))
+
+    def destroy(self) -> None:
+        """End the subscriptions; what the buffer holds stays."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
 
     def _on_tf(self, message: TFMessage) -> None:
         self._take(message, is_static=False)

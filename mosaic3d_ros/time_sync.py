@@ -21,13 +21,14 @@ class Stamped:
 
 
 class PairSynchronizer:
-    """Approximate-time pairing of two streams, each with a bounded queue.
+    """Approximate-time pairing of two streams, each with a bounded queue. Their rates may differ.
 
     Args:
         slop_s: Largest time difference of a pair, in seconds.
         queue_size: Messages kept per stream while their partner is awaited.
         on_pair: Called with (depth message, colour message), in the order of time.
         on_drop: Called with a reason for every depth image that stays without partner (``no_color``).
+        on_unused: Called for every colour image that no depth image was paired with.
 
     Not thread-safe: call it from one mutually exclusive callback group or under a lock.
     """
@@ -38,18 +39,29 @@ class PairSynchronizer:
         queue_size: int,
         on_pair: Callable[[Any, Any], None],
         on_drop: Callable[[str], None],
+        on_unused: Callable[[], None] = lambda: None,
     ) -> None:
         self._slop_ns = round(slop_s * 1e9)
         self._queue_size = queue_size
         self._on_pair = on_pair
         self._on_drop = on_drop
+        self._on_unused = on_unused
         self._depth: list[Stamped] = []
         self._color: list[Stamped] = []
 
-    def clear(self) -> None:
-        """Forget everything that waits (after a jump back in time)."""
-        self._depth.clear()
-        self._color.clear()
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Depth and colour images that wait for a partner."""
+        return len(self._depth), len(self._color)
+
+    def clear(self, reason: str) -> None:
+        """Drop everything that waits (after a jump back in time), depth images for the given reason."""
+        depth, color = self._depth, self._color
+        self._depth, self._color = [], []
+        for _ in depth:
+            self._on_drop(reason)
+        for _ in color:
+            self._on_unused()
 
     def add_depth(self, stamp_ns: int, message: Any) -> None:
         """Take a depth message."""
@@ -64,6 +76,7 @@ class PairSynchronizer:
         insort(self._color, Stamped(stamp_ns, message))
         if len(self._color) > self._queue_size:
             self._color.pop(0)
+            self._on_unused()
         self._match()
 
     def _match(self) -> None:
@@ -82,5 +95,9 @@ class PairSynchronizer:
                 continue
             self._depth.pop(0)
             # Colour images up to the partner cannot serve a later depth image better.
-            self._color = [entry for entry in self._color if entry.stamp_ns > nearest.stamp_ns]
+            later = [entry for entry in self._color if entry.stamp_ns > nearest.stamp_ns]
+            unused = len(self._color) - len(later) - 1
+            self._color = later
+            for _ in range(unused):
+                self._on_unused()
             self._on_pair(depth.message, nearest.message)
