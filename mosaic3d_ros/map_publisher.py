@@ -11,6 +11,7 @@ from visualization_msgs.msg import MarkerArray
 
 from mosaic3d_core.visualization.palette import heat_colors, label_colors
 from mosaic3d_ros import conversions as convert
+from mosaic3d_ros.entities import Entities
 from mosaic3d_ros.map_session import MapUpdate
 from mosaic3d_ros.markers import MarkerMemory
 from mosaic3d_ros.qos import LATCHED
@@ -33,7 +34,7 @@ class MapPublisher:
         map_frame: Frame of everything that is published.
     """
 
-    def __init__(self, node: Node, map_frame: str) -> None:
+    def __init__(self, node: Node | Entities, map_frame: str) -> None:
         self._map_frame = map_frame
         self._cloud = node.create_publisher(PointCloud2, "~/labelled_cloud", LATCHED)
         self._instances = node.create_publisher(MarkerArray, "~/instances", LATCHED)

@@ -122,6 +122,16 @@ class MapSession:
         """Exchange the words; the next :meth:`update` uses them."""
         self._vocabulary = tuple(words)
 
+    def reconfigure(self, config: VoxelMapConfig, instance_config: InstanceMapConfig) -> None:
+        """Take other settings from the next frame and the next update on.
+
+        Raises:
+            ValueError: If the map would have to begin anew for them; nothing has changed then.
+        """
+        with self._map_lock:
+            self._map.reconfigure(config)
+            self._instance_config = self._instances.config = instance_config
+
     def reset(self) -> None:
         """Empty the map. An encoding that is under way will be thrown away."""
         with self._map_lock:

@@ -7,7 +7,7 @@ the fields of the core's config classes: those own the defaults and their docume
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,6 +16,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from mosaic3d_core.mapping import VoxelMapConfig
+from mosaic3d_core.mapping.config import FIXED_SETTINGS
 from mosaic3d_core.query import InstanceMapConfig, QueryConfig
 from mosaic3d_core.query.proposals import ProposalConfig
 
@@ -56,6 +57,11 @@ class ParameterSpec:
 
 
 PERCEPTION: tuple[ParameterSpec, ...] = (
+    ParameterSpec(
+        "autostart",
+        True,
+        "Configure and activate at the start; false waits for a lifecycle manager or `ros2 lifecycle set`.",
+    ),
     ParameterSpec("map_frame", "map", "Fixed frame of the map (z up); outputs are in this frame."),
     ParameterSpec(
         "pose_source",
@@ -73,7 +79,7 @@ PERCEPTION: tuple[ParameterSpec, ...] = (
         "alone; empty = the one that comes with the package where it belongs to the encoder, else components.",
     ),
     ParameterSpec("encoder_threads", 0, "CPU threads of the encoder; 0 = all cores.", 0, 256),
-    ParameterSpec("encode_period_s", 0.5, "Shortest time between two encodings of the map, seconds.", 0.0, 3600.0),
+    ParameterSpec("encode_period_s", 0.5, "Shortest time between two encodings of the map, seconds.", 0.0, 3600.0, dynamic=True),
     ParameterSpec("vocabulary", [""], "Words of the continuous labels; [''] = indoor objects and surfaces."),
     ParameterSpec("sync_slop_s", 0.02, "Largest time between a depth image and its colour image, seconds.", 0.0, 1.0),
     ParameterSpec(
@@ -154,6 +160,13 @@ PLAYER: tuple[ParameterSpec, ...] = (
 )
 """Parameters of rgbd_player."""
 
+_CONFIGS: Mapping[str, type] = {
+    "map": VoxelMapConfig,
+    "query": QueryConfig,
+    "proposals": ProposalConfig,
+    "instances": InstanceMapConfig,
+}
+
 # Range by field; the config class checks what a range cannot say.
 _RANGES: Mapping[str, tuple[float, float]] = {
     "map.voxel_size_m": (0.002, 1.0),
@@ -194,13 +207,16 @@ def _attribute_texts(config_class: type) -> dict[str, str]:
     return texts
 
 
-def specs_of_config(prefix: str, config_class: type, dynamic: bool = False) -> tuple[ParameterSpec, ...]:
+def specs_of_config(
+    prefix: str, config_class: type, dynamic: bool = False, fixed: Collection[str] = ()
+) -> tuple[ParameterSpec, ...]:
     """Parameter table of a config dataclass.
 
     Args:
         prefix: Start of the names ("map" gives "map.voxel_size_m").
         config_class: Dataclass with defaults; None becomes 0.0, as ROS parameters have no optional numbers.
         dynamic: Whether the parameters may change while the node runs.
+        fixed: Fields that may not, all the same.
     """
     texts = _attribute_texts(config_class)
     table = []
@@ -211,7 +227,7 @@ def specs_of_config(prefix: str, config_class: type, dynamic: bool = False) -> t
         if field.default is None:
             text += " 0 = not set."
         low, high = _RANGES.get(name, (None, None))
-        table.append(ParameterSpec(name, default, text, low, high, dynamic=dynamic))
+        table.append(ParameterSpec(name, default, text, low, high, dynamic=dynamic and field.name not in fixed))
     return tuple(table)
 
 
@@ -219,10 +235,10 @@ def perception_specs() -> tuple[ParameterSpec, ...]:
     """All parameters of perception_node."""
     return (
         *PERCEPTION,
-        *specs_of_config("map", VoxelMapConfig),
+        *specs_of_config("map", VoxelMapConfig, dynamic=True, fixed=FIXED_SETTINGS),
         *specs_of_config("query", QueryConfig, dynamic=True),
         *specs_of_config("proposals", ProposalConfig),
-        *specs_of_config("instances", InstanceMapConfig),
+        *specs_of_config("instances", InstanceMapConfig, dynamic=True),
     )
 
 
@@ -254,6 +270,12 @@ def config_from(prefix: str, config_class: type, values: Mapping[str, Any]) -> A
         value = values[f"{prefix}.{field.name}"]
         arguments[field.name] = None if field.default is None and value == 0 else value
     return config_class(**arguments)
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Check what the node's values mean together; raises ValueError with a sentence."""
+    for prefix, config_class in _CONFIGS.items():
+        config_from(prefix, config_class, values)
 
 
 def merged(values: Mapping[str, Any], changes: Sequence[Parameter]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 
 from mosaic3d_core.interrupts import is_interrupt
@@ -18,8 +19,11 @@ from mosaic3d_core.interrupts import is_interrupt
 _SWITCH_INTERVAL_S = 0.0005
 
 
-class ClosableNode(Node):
-    """A node with threads of its own."""
+class Closable:
+    """What a node with threads of its own adds to rclpy's."""
+
+    def begin(self) -> None:
+        """Called once the executor is about to spin."""
 
     def close(self) -> None:
         """End the threads; called before the node is destroyed."""
@@ -29,6 +33,14 @@ class ClosableNode(Node):
     def exit_code(self) -> int:
         """Exit code of the process after a clean end."""
         return 0
+
+
+class ClosableNode(Closable, Node):
+    """A plain node with threads of its own."""
+
+
+class ClosableLifecycleNode(Closable, LifecycleNode):
+    """A lifecycle node with threads of its own."""
 
 
 class RosLogHandler(logging.Handler):
@@ -57,7 +69,7 @@ def install_log_handler(node: Node) -> None:
     core.propagate = False
 
 
-def run_node(create: Callable[[], ClosableNode], arguments: Sequence[str] | None, threads: int) -> int:
+def run_node(create: Callable[[], ClosableNode | ClosableLifecycleNode], arguments: Sequence[str] | None, threads: int) -> int:
     """Spin a node until it is told to end.
 
     The order at the end matters: executor, its threads, the node, then rclpy. Any other order can end the process with
@@ -83,6 +95,7 @@ def run_node(create: Callable[[], ClosableNode], arguments: Sequence[str] | None
         executor = MultiThreadedExecutor(num_threads=threads) if threads > 1 else SingleThreadedExecutor()
         executor.add_node(node)
         try:
+            node.begin()
             executor.spin()
         except (KeyboardInterrupt, ExternalShutdownException):
             pass

@@ -56,8 +56,16 @@ class Worker:
 
     def stop(self, timeout_s: float = 10.0) -> bool:
         """Ask the thread to end after its present work; True if it did in time."""
+        self.ask_to_stop()
+        return self.join(timeout_s)
+
+    def ask_to_stop(self) -> None:
+        """Let the thread end after its present work."""
         self._stopping.set()
         self._wake()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end; True if it came in time."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -85,7 +93,7 @@ class QueueWorker(Worker, Generic[Item]):
         name: Name of the thread.
         capacity: Most items that wait.
         handle: Does the work for one item; a ``FrameError`` drops it for its reason.
-        on_drop: Called with (reason, sentence) for each item that is dropped.
+        on_drop: Called with (reason, sentence, item) for each item that is dropped.
         on_error: See :class:`Worker`.
     """
 
@@ -94,7 +102,7 @@ class QueueWorker(Worker, Generic[Item]):
         name: str,
         capacity: int,
         handle: Callable[[Item], None],
-        on_drop: Callable[[str, str], None],
+        on_drop: Callable[[str, str, Item], None],
         on_error: Callable[[Exception], None],
     ) -> None:
         super().__init__(name, on_error)
@@ -108,19 +116,20 @@ class QueueWorker(Worker, Generic[Item]):
         """Queue an item."""
         with self._ready:
             self._items.append(item)
-            full = len(self._items) > self._capacity
-            if full:
-                self._items.popleft()
+            oldest = self._items.popleft() if len(self._items) > self._capacity else None
             self._ready.notify()
-        if full:
-            self._on_drop("queue_full", f"Frames come faster than they can be fused ({self._capacity} wait).")
+        if oldest is not None:
+            self._on_drop("queue_full", f"Frames come faster than they can be fused ({self._capacity} wait).", oldest)
 
-    def clear(self) -> int:
-        """Drop what waits; returns how many."""
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def clear(self) -> list[Item]:
+        """Forget what waits and return it."""
         with self._ready:
-            count = len(self._items)
+            waiting = list(self._items)
             self._items.clear()
-        return count
+        return waiting
 
     def _step(self) -> None:
         with self._ready:
@@ -132,7 +141,7 @@ class QueueWorker(Worker, Generic[Item]):
         try:
             self._handle(item)
         except FrameError as error:
-            self._on_drop(error.reason, str(error))
+            self._on_drop(error.reason, str(error), item)
 
     def _wake(self) -> None:
         with self._ready:
@@ -155,7 +164,7 @@ class LatestWorker(Worker):
     ) -> None:
         super().__init__(name, on_error, nice)
         self._job = job
-        self._min_period_s = min_period_s
+        self.min_period_s = min_period_s
         self._requested = threading.Event()
         self._started_s = -float("inf")
 
@@ -165,7 +174,7 @@ class LatestWorker(Worker):
 
     def _step(self) -> None:
         self._requested.wait()
-        rest = self._started_s + self._min_period_s - time.monotonic()
+        rest = self._started_s + self.min_period_s - time.monotonic()
         if rest > 0:
             self._stopping.wait(rest)
         if self._stopping.is_set():

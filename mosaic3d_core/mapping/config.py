@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+FIXED_SETTINGS = frozenset({"voxel_size_m", "block_size", "max_voxels"})
+"""Settings that hold for the life of a map."""
+
 
 @dataclass(frozen=True)
 class VoxelMapConfig:

@@ -13,7 +13,7 @@ from mosaic3d_core.frame import RGBDFrame
 from mosaic3d_core.geometry.registration import register_color_to_depth
 from mosaic3d_core.geometry.transforms import invert_transform
 from mosaic3d_core.mapping import kernels
-from mosaic3d_core.mapping.config import VoxelMapConfig
+from mosaic3d_core.mapping.config import FIXED_SETTINGS, VoxelMapConfig
 from mosaic3d_core.mapping.snapshot import MapSnapshot
 
 _NEUTRAL_COLOR = 128.0
@@ -125,6 +125,20 @@ class VoxelMap:
 
     def __len__(self) -> int:
         return int(self._state[2])
+
+    def reconfigure(self, config: VoxelMapConfig) -> None:
+        """Take other settings from the next frame on.
+
+        Raises:
+            ValueError: If the voxel size, the block size or the budget differ, for which the map would have to begin anew.
+        """
+        for name in FIXED_SETTINGS:
+            if getattr(config, name) != getattr(self.config, name):
+                raise ValueError(
+                    f"map setting {name} is {getattr(self.config, name)} for the life of the map, it cannot become "
+                    f"{getattr(config, name)}: start again with a new map"
+                )
+        self.config = config
 
     def reset(self) -> None:
         """Forget all voxels."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,7 +33,7 @@ def true_labels(sequence: SyntheticSequence, points: NDArray[np.float32]) -> tup
     return sequence.scene.class_ids[instance], instance
 
 
-def random_recording(rng: np.random.Generator, frames: tuple[int, int] = (16, 48)) -> tuple[SensorModel, dict[str, float]]:
+def random_recording(rng: np.random.Generator, frames: tuple[int, int] = (16, 48)) -> tuple[SensorModel, dict[str, Any]]:
     """A random sensor, and options (`SequenceConfig`) of a recording of random length, focal length and sweep, at 320x240."""
     return SensorModel.random(rng), {
         "frames": int(rng.integers(frames[0], frames[1] + 1)),
