@@ -1,14 +1,17 @@
-"""Messages to arrays and back: the only place that knows encodings, byte order and row steps.
+"""Messages to arrays and back.
 
 Every reader checks what it is given and raises :class:`mosaic3d_core.errors.FrameError` with a short
-``reason`` (the counter under which the node drops the frame) and one sentence for a person.
+``reason`` (the counter under which the node drops the frame) and one sentence for a person. Encodings, compression and
+distortion are read by :mod:`mosaic3d_core.imaging`.
 """
 
 from __future__ import annotations
 
 import array
+import math
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -19,24 +22,10 @@ from std_msgs.msg import Header
 
 from mosaic3d_core.errors import FrameError
 from mosaic3d_core.geometry.camera import PinholeCamera
-from mosaic3d_core.geometry.transforms import matrix_to_quaternion_xyzw, pose_to_matrix
-
-COLOR_ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
-    "rgb8": (3, (0, 1, 2)),
-    "bgr8": (3, (2, 1, 0)),
-    "rgba8": (4, (0, 1, 2)),
-    "bgra8": (4, (2, 1, 0)),
-    "8UC3": (3, (2, 1, 0)),
-    "mono8": (1, (0, 0, 0)),
-}
-"""Encoding -> (bytes per pixel, positions of red, green, blue). ``8UC3`` is OpenCV's habit, blue first."""
-
-DEPTH_ENCODINGS: dict[str, tuple[str, float]] = {
-    "16UC1": ("u2", 1e-3),
-    "mono16": ("u2", 1e-3),
-    "32FC1": ("f4", 1.0),
-}
-"""Encoding -> (dtype, metres per unit)."""
+from mosaic3d_core.geometry.transforms import matrix_to_quaternion_xyzw
+from mosaic3d_core.imaging.calibration import read_calibration
+from mosaic3d_core.imaging.limits import check_expected
+from mosaic3d_core.imaging.raw_images import decode_color, decode_depth
 
 POINT_DTYPE = np.dtype(
     {
@@ -101,97 +90,27 @@ def fill_data(message: Image | PointCloud2, values: NDArray) -> None:
     message.data = data
 
 
-def _rows(message: Image, bytes_per_pixel: int, what: str) -> NDArray[np.uint8]:
-    """Image bytes as (H, row bytes) uint8 without the padding at the end of rows."""
-    height, width, step = message.height, message.width, message.step
-    row = width * bytes_per_pixel
-    if height == 0 or width == 0:
-        raise FrameError(f"The {what} image has size {width}x{height}: an image with pixels is needed.", "empty_image")
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    if step < row or data.size < height * step:
-        raise FrameError(
-            f"The {what} image ({width}x{height}, {message.encoding}) says {step} bytes per row and carries"
-            f" {data.size} bytes; at least {row} per row and {height * max(step, row)} in all are needed.",
-            "bad_image_size",
-        )
-    return data[: height * step].reshape(height, step)[:, :row]
-
-
 def color_from_image(message: Image) -> NDArray[np.uint8]:
-    """Colour image as an array.
-
-    Args:
-        message: An image in one of :data:`COLOR_ENCODINGS`.
-
-    Returns:
-        (H, W, 3) uint8 RGB, contiguous.
-
-    Raises:
-        FrameError: Unknown encoding or sizes that disagree with the data.
-    """
-    if message.encoding not in COLOR_ENCODINGS:
-        known = ", ".join(COLOR_ENCODINGS)
-        raise FrameError(
-            f"The colour image has encoding '{message.encoding}'; known ones are {known}. Convert it, for"
-            " example with image_proc.",
-            "bad_encoding",
-        )
-    channels, order = COLOR_ENCODINGS[message.encoding]
-    pixels = _rows(message, channels, "colour").reshape(message.height, message.width, channels)
-    if channels == 3 and order == (0, 1, 2):
-        return np.ascontiguousarray(pixels)
-    return np.ascontiguousarray(pixels[:, :, list(order)])
+    """Colour image (H, W, 3) uint8 RGB; see :func:`mosaic3d_core.imaging.raw_images.decode_color`."""
+    return decode_color(message)
 
 
 def depth_from_image(message: Image) -> NDArray[np.float32]:
-    """Depth image in metres.
-
-    Args:
-        message: ``16UC1`` (or ``mono16``) in millimetres with 0 = none, or ``32FC1`` in metres with NaN =
-            none (REP-118).
-
-    Returns:
-        (H, W) float32 metres; 0 or NaN = none.
-
-    Raises:
-        FrameError: Unknown encoding or sizes that disagree with the data.
-    """
-    if message.encoding not in DEPTH_ENCODINGS:
-        raise FrameError(
-            f"The depth image has encoding '{message.encoding}'; expected 16UC1 (millimetres) or 32FC1 (metres).",
-            "bad_encoding",
-        )
-    kind, scale = DEPTH_ENCODINGS[message.encoding]
-    dtype = np.dtype((">" if message.is_bigendian else "<") + kind)
-    rows = np.ascontiguousarray(_rows(message, dtype.itemsize, "depth"))
-    values = rows.view(dtype).reshape(message.height, message.width)
-    if scale == 1.0:
-        return values.astype(np.float32)
-    return values.astype(np.float32) * np.float32(scale)
+    """Depth image (H, W) float32 metres; see :func:`mosaic3d_core.imaging.raw_images.decode_depth`."""
+    return decode_depth(message)
 
 
 def camera_from_info(message: CameraInfo, what: str = "camera") -> PinholeCamera:
-    """Pinhole camera of rectified images.
-
-    The rectified intrinsics ``P`` are used where they are set, else ``K``.
+    """Pinhole camera of rectified images: the intrinsics ``P`` where they are set, else ``K``.
 
     Args:
         message: Calibration that came with the images.
         what: Name for error texts ("depth", "colour").
 
     Raises:
-        FrameError: ``bad_intrinsics`` when K is zero (an uncalibrated camera) or not finite.
+        FrameError: See :func:`mosaic3d_core.imaging.calibration.read_calibration`.
     """
-    matrix = np.asarray(message.k, dtype=np.float64).reshape(3, 3)
-    if matrix[0, 0] == 0.0 or matrix[1, 1] == 0.0:
-        raise FrameError(
-            f"The {what} camera_info has K = 0, which means an uncalibrated camera; publish its calibration.",
-            "bad_intrinsics",
-        )
-    projection = np.asarray(message.p, dtype=np.float64).reshape(3, 4)[:, :3]
-    if projection[0, 0] != 0.0 and projection[1, 1] != 0.0:
-        matrix = projection
-    return PinholeCamera.from_matrix(matrix, int(message.width), int(message.height))
+    return read_calibration(message, rectified=True, what=what).camera
 
 
 def check_same_size(image: Image, camera: PinholeCamera, what: str) -> None:
@@ -200,12 +119,7 @@ def check_same_size(image: Image, camera: PinholeCamera, what: str) -> None:
     Raises:
         FrameError: ``size_mismatch`` when the sizes differ.
     """
-    if (image.width, image.height) != (camera.width, camera.height):
-        raise FrameError(
-            f"The {what} image is {image.width}x{image.height} but its camera_info says"
-            f" {camera.width}x{camera.height}; both must describe the same image.",
-            "size_mismatch",
-        )
+    check_expected(int(image.width), int(image.height), (camera.width, camera.height), what)
 
 
 def matrix_from_pose(pose: Pose) -> NDArray[np.float64]:
@@ -223,18 +137,27 @@ def matrix_from_transform(transform: Transform) -> NDArray[np.float64]:
     return _matrix(transform.translation, transform.rotation)
 
 
-def _matrix(position: object, rotation: object) -> NDArray[np.float64]:
-    place = np.array([position.x, position.y, position.z])  # type: ignore[attr-defined]
-    turn = np.array([rotation.x, rotation.y, rotation.z, rotation.w])  # type: ignore[attr-defined]
-    if not (np.isfinite(place).all() and np.isfinite(turn).all()):
+def _matrix(position: Any, rotation: Any) -> NDArray[np.float64]:
+    # plain floats: a robot sends thousands of transforms per second, and small arrays cost more than the arithmetic
+    place = (position.x, position.y, position.z)
+    x, y, z, w = rotation.x, rotation.y, rotation.z, rotation.w
+    if not all(map(math.isfinite, (*place, x, y, z, w))):
         raise FrameError(
             "The pose has values that are NaN or infinite; the source of the poses must not send those.",
             "nan_pose",
         )
-    length = float(np.linalg.norm(turn))
+    length = math.hypot(x, y, z, w)
     if abs(length - 1.0) > 1e-2:
         raise FrameError(f"The pose has a quaternion of length {length:.3g}; a rotation needs length 1.", "non_rigid_pose")
-    return pose_to_matrix(place, turn / length)
+    x, y, z, w = x / length, y / length, z / length, w / length
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w), place[0]],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w), place[1]],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y), place[2]],
+            [0.0, 0.0, 0.0, 1.0],
+        ]
+    )
 
 
 def pose_from_matrix(matrix: NDArray[np.float64]) -> Pose:

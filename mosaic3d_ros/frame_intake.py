@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from mosaic3d_core.geometry.transform_buffer import TransformBuffer, TransformLookupError
+from mosaic3d_core.imaging import DEFAULT_READER, FrameReader
 from mosaic3d_ros import conversions as convert
 from mosaic3d_ros.frame_counters import FrameCounters
-from mosaic3d_ros.frame_reader import DEFAULT_READER, FrameReader
 from mosaic3d_ros.frames import PosedFrame, RawFrame, assemble
 from mosaic3d_ros.pose_source import PoseSource
-from mosaic3d_ros.tf_buffer import TransformBuffer, TransformLookupError
 from mosaic3d_ros.time_sync import PairSynchronizer
 
 __all__ = ["FrameCounters", "FrameIntake", "PendingFrames", "PosedFrame", "RawFrame", "assemble"]

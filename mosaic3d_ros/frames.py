@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from mosaic3d_core.frame import RGBDFrame
+from mosaic3d_core.imaging import DEFAULT_READER, FrameReader
 from mosaic3d_ros import conversions as convert
-from mosaic3d_ros.frame_reader import DEFAULT_READER, FrameReader
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from mosaic3d_core.errors import FrameError
+from mosaic3d_core.geometry.transform_buffer import TransformBuffer
 from mosaic3d_ros import conversions as convert
 from mosaic3d_ros import qos
 from mosaic3d_ros.pose_source import PoseSource, TfPoseSource, TopicPoseSource
-from mosaic3d_ros.tf_buffer import TransformBuffer
 
 
 class PoseInputs:

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mosaic3d_core.geometry.transform_buffer import TransformBuffer, TransformLookupError
 from mosaic3d_core.geometry.transforms import interpolate_pose
-from mosaic3d_ros.tf_buffer import TransformBuffer, TransformLookupError
 
 
 class PoseSource(Protocol):

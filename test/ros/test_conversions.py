@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mosaic3d_core.errors import FrameError
 from mosaic3d_core.geometry.camera import PinholeCamera
+from mosaic3d_core.imaging.raw_images import COLOR_ENCODINGS
 from mosaic3d_ros import conversions as convert
 
 HEADER = convert.make_header("camera", 1_234_567_890_123_456_789)
@@ -28,7 +29,7 @@ def test_color_round_trip():
 @pytest.mark.parametrize("encoding", ["bgr8", "rgba8", "bgra8", "8UC3", "mono8"])
 def test_color_encodings_give_red_green_blue(encoding):
     rgb = color_image()
-    channels, order = convert.COLOR_ENCODINGS[encoding]
+    channels, order = COLOR_ENCODINGS[encoding]
     raw = np.zeros((4, 6, channels), np.uint8)
     for position, channel in enumerate(order):
         raw[..., channel] = rgb[..., position]
@@ -74,7 +75,7 @@ def test_unknown_encodings_name_the_known_ones():
     depth.encoding = "8UC1"
     refused("bad_encoding", "16UC1", convert.depth_from_image, depth)
     color = convert.color_message(color_image(), HEADER)
-    color.encoding = "yuv422"
+    color.encoding = "nv12"
     refused("bad_encoding", "rgb8", convert.color_from_image, color)
 
 

@@ -12,6 +12,7 @@ from tf2_msgs.msg import TFMessage
 
 from mosaic3d_core.errors import FrameError
 from mosaic3d_core.geometry.camera import PinholeCamera
+from mosaic3d_core.geometry.transform_buffer import TransformBuffer
 from mosaic3d_core.query import DetectedObject, OrientedBox
 from mosaic3d_ros import conversions as convert
 from mosaic3d_ros import parameters, qos
@@ -19,7 +20,6 @@ from mosaic3d_ros.frame_intake import FrameCounters, FrameIntake, PendingFrames,
 from mosaic3d_ros.markers import MarkerMemory
 from mosaic3d_ros.pose_inputs import PoseInputs
 from mosaic3d_ros.pose_source import TfPoseSource
-from mosaic3d_ros.tf_buffer import TransformBuffer
 from mosaic3d_ros.watchdog import Watchdog, transport_warning
 
 from .conftest import wait_until
