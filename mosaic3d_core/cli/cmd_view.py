@@ -1,0 +1,103 @@
+"""``mosaic3d view``: look at a map in the browser and ask it by words."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+from mosaic3d_core.cli import console
+
+if TYPE_CHECKING:
+    from mosaic3d_core.visualization.viewer import MapViewer, ViewData
+
+_EPILOG = """\
+examples:
+  mosaic3d view kitchen.m3dmap                       then open the address that it prints
+  mosaic3d view kitchen.m3dmap --label chair --label table --label plant
+  mosaic3d view kitchen.m3dmap --host 0.0.0.0        for browsers on other machines, too (there is no password)
+
+In the page: type words, press Enter, and the map shows where they are; a button per object flies there. Drag to turn,
+right drag to move, wheel to come closer. "Show" chooses true colours, labels or the heat of your words. Every browser
+that looks has its own question. From another machine over ssh: ssh -L 8080:127.0.0.1:8080 ROBOT, then http://127.0.0.1:8080.
+Ctrl-C ends it. Needs viser: pip install 'viser>=1.1.1,<1.2'.
+"""
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "view", help="look at a map in the browser and ask it by words", description=console.describe(__doc__), epilog=_EPILOG
+    )
+    parser.add_argument("map", metavar="MAP", help="map file")
+    parser.add_argument("--port", type=port_number, default=8080, metavar="N", help="port of the page (default: 8080; 0: any)")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen at (default: 127.0.0.1, this machine only; 0.0.0.0: all that can reach it)",
+    )
+    parser.add_argument(
+        "--label", action="append", metavar="WORD", help="a word of the labels; repeat for more (default: built-in)"
+    )
+    parser.add_argument(
+        "--max-points",
+        type=console.positive_int,
+        default=1_000_000,
+        metavar="N",
+        help="most points a browser is sent (default: 1000000)",
+    )
+    console.add_model_options(parser)
+    return parser
+
+
+def port_number(text: str) -> int:
+    """Argument type: a TCP port, or 0."""
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 65535, got {text}")
+    return value
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show the map, encode and label it, and stay until Ctrl-C."""
+    from mosaic3d_core.mapping import load_map
+    from mosaic3d_core.query import DEFAULT_VOCABULARY, QueryConfig
+    from mosaic3d_core.query.engine import check_texts
+    from mosaic3d_core.visualization.viewer import MapViewer, ViewData
+
+    words = check_texts(arguments.label or list(DEFAULT_VOCABULARY), QueryConfig())
+    with console.err.status("reading the map"):
+        snapshot = load_map(arguments.map)
+    viewer = MapViewer(arguments.port, arguments.host, max_points=arguments.max_points)
+    try:
+        viewer.show(ViewData(snapshot, live=False, note="finding objects"))
+        console.out.print(f"{arguments.map}: {len(snapshot):,} voxels at {viewer.url} (Ctrl-C ends it)", soft_wrap=True)
+        viewer.show(_labelled(arguments, words))
+        _wait(viewer)
+    finally:
+        viewer.close()
+    return 0
+
+
+def _labelled(arguments: argparse.Namespace, words: tuple[str, ...]) -> ViewData:
+    from mosaic3d_core.visualization.viewer import ViewData
+
+    feature_map = console.load_encoded(arguments.map, arguments)
+    engine = console.engine_for(feature_map, arguments)
+    instances = console.instances_for(feature_map, engine, arguments)
+    with console.err.status("labelling"):
+        return ViewData.of(feature_map, engine.label(feature_map, words, instances), engine, instances, live=False)
+
+
+def _wait(viewer: MapViewer) -> None:
+    """Until Ctrl-C or SIGTERM: the way to end this, and no failure."""
+    ended = threading.Event()
+    before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ended.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    console.err.print(f"closed ({viewer.viewers} looking)")
