@@ -31,6 +31,8 @@ _MIN_HALF_WIDTH_M = 0.12
 # A level surface this wide in both directions is a floor or a ceiling: furniture on it makes necks, but it is one thing.
 _GROUND_EXTENT_M = 2.0
 _GROUND_THICKNESS_M = 0.25
+# What belongs to no plane goes to the nearest one in steps of this size.
+_COARSE_M = 0.08
 # Each side of a cut must hold at least this share of the part.
 _MIN_SIDE_SHARE = 0.15
 
@@ -84,14 +86,25 @@ def _split_planes(indices: np.ndarray, local: np.ndarray, normals: np.ndarray) -
             planes.append(rows)
     if len(planes) < 2 or sum(map(len, planes)) < _PLANE_SHARE * len(local):
         return None
-    anchor = np.concatenate(planes)
-    owner = np.repeat(np.arange(len(planes)), [len(rows) for rows in planes])
     sides = np.full(len(local), -1)
-    sides[anchor] = owner
+    for number, rows in enumerate(planes):
+        sides[rows] = number
     rest = np.flatnonzero(sides < 0)
     if len(rest):
-        sides[rest] = owner[cKDTree(local[anchor]).query(local[rest])[1]]
+        # cell by cell: a wall of 50,000 voxels would otherwise take a second, and a cell more or less at a corner is no matter
+        anchors = [_coarse(local[rows])[0] for rows in planes]
+        owner = np.repeat(np.arange(len(planes)), [len(one) for one in anchors])
+        places, cell = _coarse(local[rest])
+        sides[rest] = owner[cKDTree(np.concatenate(anchors)).query(places)[1]][cell]
     return sides
+
+
+def _coarse(local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean place of the points in each coarse cell (M, 3), and the cell of every point (K,)."""
+    cells = np.floor((local - local.min(axis=0)) / _COARSE_M).astype(np.int64)
+    _, cell = np.unique(cells @ [1 << 40, 1 << 20, 1], return_inverse=True)
+    count = np.bincount(cell)
+    return np.stack([np.bincount(cell, local[:, k]) for k in range(3)], axis=1) / count[:, None], cell
 
 
 def _normal_groups(normals: np.ndarray) -> np.ndarray:
