@@ -28,7 +28,7 @@ OLDEST, NEWEST = (3, 10), (3, 13)
 # Installed before the rest and pinned, so that the other packages cannot pull another build of it.
 TORCH = "torch==2.13.0"
 EXTRAS = {
-    "demo": ["rooms", "bags"],
+    "demo": ["rooms", "bags", "viewer"],
     "test": ["dev", "train", "captions"],
     "bench": ["dev", "train"],
     "train": ["train"],
@@ -43,6 +43,8 @@ OPEN3D_LIBRARIES = {
     "libegl1": "EGL",
     "libx11-6": "X11",
 }
+# Drives the test of the 3D view, which is skipped where there is none.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 HEARTBEAT_S = 15.0
 
 
@@ -248,6 +250,21 @@ def install_system_packages(environment: Environment, packages: list[str]) -> No
         raise SetupError(f"{plea}\n({error})") from error
 
 
+def install_a_browser(environment: Environment) -> None:
+    """Install Chromium for the tests where Debian has it as a package and that is allowed; else say what is skipped."""
+    if any(shutil.which(name) for name in BROWSERS):
+        return
+    release = Path("/etc/os-release")
+    system = re.findall(r'^ID="?(\w+)', release.read_text(encoding="utf-8"), re.MULTILINE) if release.is_file() else []
+    if system != ["debian"]:  # Ubuntu's package is a snap, which containers cannot run
+        say("no Chromium here: the browser test of the 3D view will be skipped")
+        return
+    try:
+        install_system_packages(environment, ["chromium"])
+    except SetupError as error:
+        say(f"the browser test of the 3D view will be skipped. {error}".splitlines()[0])
+
+
 def make_virtual_environment(environment: Environment, sourced: bool) -> None:
     """Create the environment, or take over one that works."""
     works = (
@@ -391,6 +408,8 @@ def set_up(folder: Path, groups: list[str]) -> None:
     names = {step for step, _, _ in todo}
     builds = bool(names & {"tf2_msgs", "mosaic3d_msgs"})
     install_system_packages(environment, missing_system_packages(bool(names & {"extra_dev", "extra_rooms"}), builds))
+    if "extra_dev" in names:
+        install_a_browser(environment)
     for number, (step, key, what) in enumerate(todo, 1):
         say(f"{number}/{len(todo)} {what}")
         perform(environment, step, what, sourced)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mosaic3d_core.cli import console
 
 if TYPE_CHECKING:
-    from mosaic3d_core.visualization.viewer import MapViewer, ViewData
+    from mosaic3d_core.visualization.viewer import MapViewer
 
 _EPILOG = """\
 examples:
@@ -72,23 +73,28 @@ def run(arguments: argparse.Namespace) -> int:
         snapshot = load_map(arguments.map)
     viewer = MapViewer(arguments.port, arguments.host, max_points=arguments.max_points)
     try:
-        viewer.show(ViewData(snapshot, live=False, note="finding objects"))
+        viewer.show(ViewData(snapshot, live=False, note="reading what it holds"))
         console.out.print(f"{arguments.map}: {len(snapshot):,} voxels at {viewer.url} (Ctrl-C ends it)", soft_wrap=True)
-        viewer.show(_labelled(arguments, words))
+        _encode_and_label(viewer, arguments, words)
         _wait(viewer)
     finally:
         viewer.close()
     return 0
 
 
-def _labelled(arguments: argparse.Namespace, words: tuple[str, ...]) -> ViewData:
+def _encode_and_label(viewer: MapViewer, arguments: argparse.Namespace, words: tuple[str, ...]) -> None:
+    """Let the page answer as soon as it can, at first from voxels alone: finding the objects of a large map takes a while."""
     from mosaic3d_core.visualization.viewer import ViewData
 
     feature_map = console.load_encoded(arguments.map, arguments)
     engine = console.engine_for(feature_map, arguments)
+    with console.err.status("labelling"):
+        early = ViewData.of(feature_map, engine.label(feature_map, words), engine, live=False)
+    viewer.show(replace(early, note="finding objects"))
     instances = console.instances_for(feature_map, engine, arguments)
     with console.err.status("labelling"):
-        return ViewData.of(feature_map, engine.label(feature_map, words, instances), engine, instances, live=False)
+        viewer.show(ViewData.of(feature_map, engine.label(feature_map, words, instances), engine, instances, live=False))
+    console.err.print("all there")
 
 
 def _wait(viewer: MapViewer) -> None:
