@@ -8,12 +8,20 @@ from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from mosaic3d_core.imaging import FrameReader
+from mosaic3d_core.imaging.frame_reader import is_rectified_topic
 from mosaic3d_ros import qos
-from mosaic3d_ros.frame_intake import FrameCounters, FrameIntake, PendingFrames, PosedFrame
+from mosaic3d_ros.camera_settings import CameraSettings, camera_settings
+from mosaic3d_ros.frame_counters import FrameCounters
+from mosaic3d_ros.frame_intake import FrameIntake, PendingFrames
+from mosaic3d_ros.frames import PosedFrame
+from mosaic3d_ros.matched_subscription import MatchedSubscription
 from mosaic3d_ros.pose_inputs import PoseInputs
+from mosaic3d_ros.pose_source import StaticPoseSource
+
+_MATCH_PERIOD_S = 0.5
 
 
 class CameraInput:
@@ -21,7 +29,7 @@ class CameraInput:
 
     Args:
         node: Creates the subscriptions.
-        name: Name of the camera; the empty name has topics without prefix.
+        settings: What the parameters say about this camera.
         values: The node's parameters.
         group: Callback group of the subscriptions.
         poses: Where poses and extrinsics come from.
@@ -34,7 +42,7 @@ class CameraInput:
     def __init__(
         self,
         node: Node,
-        name: str,
+        settings: CameraSettings,
         values: Mapping[str, Any],
         group: CallbackGroup,
         poses: PoseInputs,
@@ -43,11 +51,16 @@ class CameraInput:
         on_drop: Callable[[str, str, str], None],
         on_jump: Callable[[float], None],
     ) -> None:
-        self.name = name
-        self._node = node
-        drop = functools.partial(_with_camera, on_drop, name)
+        self.name = settings.name
+        images = {topic: node.resolve_topic_name(settings.prefix + topic) for topic in ("depth/image", "rgb/image")}
         self.pending = PendingFrames(
-            poses.source, poses.buffer, values["pending_frames"], values["pose_timeout_s"], on_frame, drop
+            poses.source if settings.static_pose is None else StaticPoseSource(settings.static_pose),
+            poses.buffer,
+            values["pending_frames"],
+            values["pose_timeout_s"],
+            on_frame,
+            functools.partial(_with_camera, on_drop, self.name),
+            settings.T_color_depth,
         )
         self.intake = FrameIntake(
             self.pending,
@@ -56,26 +69,38 @@ class CameraInput:
             values["sync_queue_size"],
             values["jump_back_s"],
             on_jump,
-            camera=name,
+            self.name,
+            FrameReader(
+                _are_rectified(values["images_are"], images["rgb/image"]),
+                _are_rectified(values["images_are"], images["depth/image"]),
+            ),
         )
-        profile = qos.camera_in(values["image_queue_size"], values["reliable_images"])
         takers = {
-            "depth/camera_info": (CameraInfo, self.intake.add_depth_info),
-            "rgb/camera_info": (CameraInfo, self.intake.add_color_info),
-            "depth/image": (Image, self.intake.add_depth),
-            "rgb/image": (Image, self.intake.add_color),
+            "depth/camera_info": (CameraInfo, "raw", self.intake.add_depth_info),
+            "rgb/camera_info": (CameraInfo, "raw", self.intake.add_color_info),
+            "depth/image": (Image, values["depth_transport"], self.intake.add_depth),
+            "rgb/image": (Image, values["rgb_transport"], self.intake.add_color),
         }
-        prefix = f"{name}/" if name else ""
-        self.topics = {topic: node.resolve_topic_name(prefix + topic) for topic in takers}
-        self._subscriptions: list[Subscription] = [
-            node.create_subscription(kind, prefix + topic, taker, profile, callback_group=group)
-            for topic, (kind, taker) in takers.items()
-        ]
+        reliable = values["reliable_images"]
+        profile = qos.camera_in(values["image_queue_size"], reliable)
+        self.topics: dict[str, str] = {}
+        """Resolved topic names by their short names."""
+        self._subscriptions: list[MatchedSubscription] = []
+        for topic, (kind, transport, taker) in takers.items():
+            name = _transport_topic(node, settings.prefix + topic, transport)
+            self.topics[topic] = name
+            message = kind if transport == "raw" else CompressedImage
+            self._subscriptions.append(MatchedSubscription(node, message, name, taker, profile, group, reliable))
+
+    def match_qos(self) -> None:
+        """Let the subscriptions follow what the publishers offer."""
+        for subscription in self._subscriptions:
+            subscription.match()
 
     def destroy(self) -> None:
         """End the subscriptions."""
         for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+            subscription.destroy()
         self._subscriptions.clear()
 
 
@@ -91,6 +116,9 @@ class CameraInputs:
         on_frame: Called with each frame that has its pose.
         on_drop: Called with (reason, sentence, camera) for each frame that is dropped.
         on_jump: Called with the size of a jump back in time, seconds.
+
+    Raises:
+        ValueError: One sentence that names a parameter with an impossible value.
     """
 
     def __init__(
@@ -104,8 +132,13 @@ class CameraInputs:
         on_drop: Callable[[str, str, str], None],
         on_jump: Callable[[float], None],
     ) -> None:
-        names = [name for name in values.get("cameras", ()) if name] or [""]
-        self.cameras = [CameraInput(node, name, values, group, poses, counters, on_frame, on_drop, on_jump) for name in names]
+        self._node = node
+        self._poses = poses
+        self.cameras = [
+            CameraInput(node, settings, values, group, poses, counters, on_frame, on_drop, on_jump)
+            for settings in camera_settings(values)
+        ]
+        self._timer = node.create_timer(_MATCH_PERIOD_S, self._match_qos, callback_group=group)
 
     @property
     def topics(self) -> dict[str, str]:
@@ -115,6 +148,11 @@ class CameraInputs:
     def __len__(self) -> int:
         """Frames that wait for their pose."""
         return sum(len(camera.pending) for camera in self.cameras)
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """Depth images that wait, for whatever, by camera."""
+        return {camera.name: camera.intake.waiting for camera in self.cameras}
 
     @property
     def last_problem(self) -> str:
@@ -128,10 +166,33 @@ class CameraInputs:
 
     def destroy(self) -> None:
         """End the subscriptions; what waits is dropped and counted as ``stopped``."""
+        self._node.destroy_timer(self._timer)
         for camera in self.cameras:
             camera.destroy()
             camera.intake.clear("stopped", "The node stopped listening to its cameras.")
 
+    def _match_qos(self) -> None:
+        self._poses.match_qos()
+        for camera in self.cameras:
+            camera.match_qos()
+
 
 def _with_camera(on_drop: Callable[[str, str, str], None], camera: str, reason: str, text: str) -> None:
-    on_drop(reason, text, camera)
+    on_drop(reason, f"{camera}: {text}" if camera else text, camera)
+
+
+def _are_rectified(images_are: str, topic: str) -> bool:
+    return is_rectified_topic(topic) if images_are == "auto" else images_are == "rectified"
+
+
+def _transport_topic(node: Node, topic: str, transport: str) -> str:
+    """The topic that really carries the images, as image_transport names it: the resolved base topic and the transport.
+
+    A remapping of ``rgb/image`` therefore holds for ``rgb/image/compressed``, too; one of the latter itself goes first.
+    """
+    base = str(node.resolve_topic_name(topic))
+    if transport == "raw":
+        return base
+    own = f"{topic}/{transport}"
+    resolved = str(node.resolve_topic_name(own))
+    return resolved if resolved != node.resolve_topic_name(own, only_expand=True) else f"{base}/{transport}"

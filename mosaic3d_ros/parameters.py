@@ -66,8 +66,50 @@ PERCEPTION: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "pose_source",
         "tf",
-        "Where camera poses come from: TF at the image stamp, PoseStamped on 'pose', or Odometry on 'odom'.",
-        choices=("tf", "pose", "odom"),
+        "Where camera poses come from: TF at the image stamp, PoseStamped on 'pose', Odometry on 'odom', or 'static_pose'.",
+        choices=("tf", "pose", "odom", "static"),
+    ),
+    ParameterSpec(
+        "pose_child_frame",
+        "",
+        "Frame whose pose comes on 'pose', which does not say so itself; empty = that of the depth images.",
+    ),
+    ParameterSpec(
+        "static_pose",
+        [0.0],
+        "Pose of the depth camera (optical frame) in the map frame with pose_source = static: x y z qx qy qz qw, metres; for "
+        "several cameras one after the other. [0.0] = not set.",
+    ),
+    ParameterSpec(
+        "cameras",
+        [""],
+        "Names of the cameras; each has topics NAME/rgb/image, NAME/depth/image and so on. [''] = one camera without a name.",
+    ),
+    ParameterSpec(
+        "rgb_transport",
+        "raw",
+        "How colour images come, as image_transport names it: raw, or compressed (JPEG, PNG) on rgb/image/compressed.",
+        choices=("raw", "compressed"),
+    ),
+    ParameterSpec(
+        "depth_transport",
+        "raw",
+        "How depth images come: raw, compressed (16-bit PNG) on depth/image/compressed, or compressedDepth (PNG, RVL) on "
+        "depth/image/compressedDepth.",
+        choices=("raw", "compressed", "compressedDepth"),
+    ),
+    ParameterSpec(
+        "images_are",
+        "auto",
+        "Whether the distortion in camera_info is still to be undone (raw) or not (rectified); auto = rectified where the word "
+        "rect is in the resolved name of the image topic, as in image_rect_color.",
+        choices=("auto", "rectified", "raw"),
+    ),
+    ParameterSpec(
+        "T_color_depth",
+        [0.0],
+        "Fixed transform that maps points of the depth camera to the colour camera: x y z qx qy qz qw, metres; for several "
+        "cameras one after the other. [0.0] = from TF between the frames of the images.",
     ),
     ParameterSpec("checkpoint", "", "Checkpoint file of the 3D encoder; empty = the one that comes with the package."),
     ParameterSpec("condition", "", "Condition of a checkpoint trained on several datasets, such as ScanNet; empty = its first."),
@@ -93,7 +135,8 @@ PERCEPTION: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "reliable_images",
         False,
-        "Ask for lost images again (needs a reliable publisher); false is the sensor habit and connects to all.",
+        "Always ask for lost images again, which needs reliable publishers; false asks for them where all publishers of a topic "
+        "are reliable, and connects to every publisher.",
     ),
     ParameterSpec("pose_timeout_s", 1.0, "Longest wait of a frame for its pose, seconds.", 0.0, 60.0),
     ParameterSpec(

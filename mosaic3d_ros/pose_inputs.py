@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from geometry_msgs.msg import Pose, PoseStamped
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import CallbackGroup
@@ -16,7 +17,8 @@ from mosaic3d_core.errors import FrameError
 from mosaic3d_core.geometry.transform_buffer import TransformBuffer
 from mosaic3d_ros import conversions as convert
 from mosaic3d_ros import qos
-from mosaic3d_ros.pose_source import PoseSource, TfPoseSource, TopicPoseSource
+from mosaic3d_ros.matched_subscription import MatchedSubscription
+from mosaic3d_ros.pose_source import PoseSource, StaticPoseSource, TfPoseSource, TopicPoseSource
 
 
 class PoseInputs:
@@ -42,14 +44,18 @@ class PoseInputs:
         self._on_bad = on_bad
         self.buffer = TransformBuffer(values["tf_cache_s"], values["jump_back_s"])
         self.source: PoseSource = TfPoseSource(self.buffer, values["map_frame"])
-        self._node = node
+        # Bags may offer /tf_static without keeping it, to which the first of its two subscriptions does not connect.
         self._subscriptions = [
-            node.create_subscription(TFMessage, "/tf", self._on_tf, qos.TF, callback_group=group),
-            node.create_subscription(TFMessage, "/tf_static", self._on_tf_static, qos.TF_STATIC, callback_group=group),
+            MatchedSubscription(node, TFMessage, "/tf", self._on_tf, qos.TF, group),
+            MatchedSubscription(node, TFMessage, "/tf_static", self._on_tf_static, qos.TF_STATIC, group, fixed=True),
+            MatchedSubscription(node, TFMessage, "/tf_static", self._on_tf_static, qos.camera_in(100, False), group, fixed=True),
         ]
-        if values["pose_source"] == "tf":
-            return
         topic = values["pose_source"]
+        if topic == "static":
+            self.source = StaticPoseSource(np.eye(4))  # each camera has its own, this one says where poses come from
+        if topic not in ("pose", "odom"):
+            return
+        self._child_frame = values["pose_child_frame"]
         self._topic_source = TopicPoseSource(
             self.buffer,
             values["map_frame"],
@@ -61,12 +67,17 @@ class PoseInputs:
         self.source = self._topic_source
         kind, taker = (PoseStamped, self._on_pose) if topic == "pose" else (Odometry, self._on_odometry)
         profile = qos.camera_in(100, reliable=False)
-        self._subscriptions.append(node.create_subscription(kind, topic, taker, profile, callback_group=group))
+        self._subscriptions.append(MatchedSubscription(node, kind, topic, taker, profile, group))
+
+    def match_qos(self) -> None:
+        """Let the subscriptions follow what the publishers offer."""
+        for subscription in self._subscriptions:
+            subscription.match()
 
     def destroy(self) -> None:
         """End the subscriptions; what the buffer holds stays."""
         for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+            subscription.destroy()
         self._subscriptions.clear()
 
     def _on_tf(self, message: TFMessage) -> None:
@@ -87,7 +98,7 @@ class PoseInputs:
         self._on_change()
 
     def _on_pose(self, message: PoseStamped) -> None:
-        self._add(message.header, "", message.pose)
+        self._add(message.header, self._child_frame, message.pose)
 
     def _on_odometry(self, message: Odometry) -> None:
         self._add(message.header, message.child_frame_id, message.pose.pose)

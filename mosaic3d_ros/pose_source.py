@@ -1,4 +1,4 @@
-"""Where the camera was when an image was taken: from TF, from PoseStamped or from Odometry."""
+"""Where the camera was when an image was taken: from TF, PoseStamped, Odometry, or always at the same place."""
 
 from __future__ import annotations
 
@@ -40,7 +40,28 @@ class TfPoseSource:
 
     def pose_at(self, frame_id: str, stamp_ns: int) -> NDArray[np.float64]:
         """See :class:`PoseSource`."""
+        if not frame_id:
+            raise TransformLookupError(
+                "The depth images have an empty frame_id, so TF cannot say where they were taken: set it in the camera driver.",
+                "unknown_frame",
+            )
         return self._buffer.lookup(self._map_frame, frame_id, stamp_ns)
+
+
+class StaticPoseSource:
+    """A camera that never moves, where there is no TF.
+
+    Args:
+        pose: T_map_camera (4, 4) of the optical frame of the depth images.
+    """
+
+    def __init__(self, pose: NDArray[np.float64]) -> None:
+        self._pose = pose
+        self.awaited = "parameter 'static_pose'"
+
+    def pose_at(self, frame_id: str, stamp_ns: int) -> NDArray[np.float64]:
+        """See :class:`PoseSource`."""
+        return self._pose
 
 
 @dataclass(order=True)

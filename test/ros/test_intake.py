@@ -200,7 +200,19 @@ class Messages:
         publisher.publish(message)
         wait_until(lambda: len(self.changes) + len(self.bad) > count, self.spin, 20.0, "the message")
 
+    def send_until(self, publisher, message, condition):
+        publisher.publish(message)
+        wait_until(condition, self.spin, 20.0, "the effect of the message")
+
+    def knows(self, frame_id, stamp_ns):
+        try:
+            self.inputs.source.pose_at(frame_id, stamp_ns)
+        except LookupError:
+            return False
+        return True
+
     def close(self):
+        self.inputs.destroy()
         self.executor.shutdown()
         self.node.destroy_node()
         self.robot.destroy_node()
@@ -244,7 +256,7 @@ def test_odometry_of_the_base_reaches_the_camera_through_tf(connect):
     messages.send(messages.static, TFMessage(transforms=[transform("map", "odom", 0, shifted(100))]))
     odometry = Odometry(header=convert.make_header("odom", SECOND), child_frame_id="base")
     odometry.pose.pose = convert.pose_from_matrix(shifted(1))
-    messages.send(messages.out, odometry)
+    messages.send_until(messages.out, odometry, lambda: messages.knows("camera", SECOND))
     np.testing.assert_allclose(messages.inputs.source.pose_at("camera", SECOND), shifted(101, 0, 0.4), atol=1e-9)
 
 
