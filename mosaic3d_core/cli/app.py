@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mosaic3d_core import __version__
-from mosaic3d_core.cli import cmd_checkpoints, cmd_demo, cmd_map, cmd_query, cmd_render, cmd_segment
+from mosaic3d_core.cli import cmd_checkpoints, cmd_demo, cmd_doctor, cmd_map, cmd_query, cmd_render, cmd_segment, cmd_view
 from mosaic3d_core.cli.console import configure_logging
 from mosaic3d_core.interrupts import is_interrupt
 
@@ -21,8 +21,10 @@ examples:
   mosaic3d map room:3 --out room.m3dmap            fuse a generated room
   mosaic3d map recording/ --out kitchen.m3dmap     fuse a recorded sequence
   mosaic3d query kitchen.m3dmap "a place to sit" door
+  mosaic3d view kitchen.m3dmap                     look at it in the browser, and ask it there
   mosaic3d segment scan.ply --text chair --text table --out labelled.ply
   mosaic3d render kitchen.m3dmap --out pictures
+  mosaic3d doctor                                  why does nothing show?
 """
 
 
@@ -44,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mosaic3d {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    for module in (cmd_map, cmd_query, cmd_segment, cmd_render, cmd_checkpoints, cmd_demo):
+    for module in (cmd_map, cmd_query, cmd_view, cmd_segment, cmd_render, cmd_checkpoints, cmd_demo, cmd_doctor):
         sub = module.add_parser(commands)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
         # Also after the subcommand, where people look for it; without a default it does not undo the first

@@ -1,0 +1,1 @@
+"""The ROS side of ``mosaic3d doctor``: an observer of a live graph."""
