@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -172,6 +173,8 @@ def _start_server(host: str, port: int) -> Any:
     if not 0 <= port <= 65535:
         raise ViewerError(f"the port must lie between 0 and 65535, got {port}")
     _check_free(host, port)
+    # A browser that leaves while it is being sent something is nothing to worry about.
+    warnings.filterwarnings("ignore", message="Queued a .* on a closed connection", category=UserWarning)
     with _quiet():
         server = Server(host=host, port=port, verbose=False)
     if port and server.get_port() != port:  # taken in this very moment; it went on to the next ones
