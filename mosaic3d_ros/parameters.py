@@ -185,7 +185,37 @@ PLAYER: tuple[ParameterSpec, ...] = (
         "How poses are published: /tf, PoseStamped on 'pose', Odometry on 'odom', or none.",
         choices=("tf", "pose", "odom", "none"),
     ),
+    ParameterSpec("camera", "", "Name of the camera, put before its topics; empty = none."),
+    ParameterSpec("best_effort", False, "Publish images as best effort, as drivers with the sensor-data habit do."),
+    ParameterSpec(
+        "rgb_encoding",
+        "rgb8",
+        "Encoding of the colour images.",
+        choices=(
+            *("rgb8", "bgr8", "rgba8", "bgra8", "mono8", "mono16"),
+            *(f"bayer_{p}8" for p in ("rggb", "grbg", "gbrg", "bggr")),
+        ),
+    ),
+    ParameterSpec(
+        "rgb_transport",
+        "raw",
+        "raw on rgb/image, or jpeg or png on rgb/image/compressed.",
+        choices=("raw", "jpeg", "png"),
+    ),
     ParameterSpec("depth_encoding", "16UC1", "16UC1 (millimetres) or 32FC1 (metres).", choices=("16UC1", "32FC1")),
+    ParameterSpec(
+        "depth_transport",
+        "raw",
+        "raw on depth/image, png on depth/image/compressed, or compressedDepth on depth/image/compressedDepth.",
+        choices=("raw", "png", "compressedDepth png", "compressedDepth rvl"),
+    ),
+    ParameterSpec(
+        "distortion_model",
+        "plumb_bob",
+        "Lens through which the images are seen, with the coefficients in 'distortion'.",
+        choices=("plumb_bob", "rational_polynomial", "equidistant"),
+    ),
+    ParameterSpec("distortion", [0.0], "Coefficients of the lens (D of camera_info); [0.0] = ideal images."),
     ParameterSpec(
         "stamps",
         "now",

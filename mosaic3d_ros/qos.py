@@ -12,6 +12,13 @@ LATCHED = QoSProfile(
 )
 """Maps and markers: a late subscriber gets the newest one at once (REP-2003)."""
 
+SERVICE = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=200,
+    reliability=ReliabilityPolicy.RELIABLE,
+)
+"""Requests that wait for the node: of more than the usual ten at once the oldest would be lost, and their clients wait for ever."""
+
 TF = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
 """Moving transforms."""
 
@@ -25,6 +32,12 @@ TF_STATIC = QoSProfile(
 
 CAMERA_OUT = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
 """What a camera driver (here: the player) offers; reliable, so that every kind of subscriber can connect."""
+
+
+def camera_out(best_effort: bool) -> QoSProfile:
+    """What the player offers: :data:`CAMERA_OUT`, or best effort as drivers with the sensor-data habit do."""
+    reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=CAMERA_OUT.depth, reliability=reliability)
 
 
 def camera_in(depth: int, reliable: bool) -> QoSProfile:

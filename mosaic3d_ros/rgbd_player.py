@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import UInt64
 from tf2_msgs.msg import TFMessage
 
@@ -26,6 +25,7 @@ from mosaic3d_core.frame import RGBDFrame
 from mosaic3d_core.geometry.transforms import invert_transform
 from mosaic3d_ros import conversions as convert
 from mosaic3d_ros import parameters, qos
+from mosaic3d_ros.driver_images import DriverImages
 from mosaic3d_ros.runtime import ClosableNode, install_log_handler, run_node
 from mosaic3d_ros.watchdog import transport_warning
 
@@ -42,14 +42,12 @@ class FramePublisher:
 
     def __init__(self, node: Node, values: dict[str, Any]) -> None:
         self._values = values
-        self._images = {
-            topic: node.create_publisher(kind, topic, qos.CAMERA_OUT)
-            for topic, kind in (
-                ("rgb/camera_info", CameraInfo),
-                ("depth/camera_info", CameraInfo),
-                ("rgb/image", Image),
-                ("depth/image", Image),
-            )
+        self._driver = DriverImages(values)
+        prefix = f"{values['camera']}/" if values["camera"] else ""
+        profile = qos.camera_out(values["best_effort"])
+        self._images: dict[str, Any] = {
+            topic: node.create_publisher(kind, node.resolve_topic_name(prefix + topic) + ending, profile)
+            for topic, (kind, ending) in self._driver.topics.items()
         }
         self._tf = node.create_publisher(TFMessage, "/tf", qos.TF)
         self._tf_static = node.create_publisher(TFMessage, "/tf_static", qos.TF_STATIC)
@@ -75,11 +73,11 @@ class FramePublisher:
         depth_header = convert.make_header(depth_frame, stamp_ns)
         color_header = convert.make_header(color_frame, stamp_ns)
         color_camera = frame.color_camera or frame.depth_camera
-        self._images["depth/camera_info"].publish(convert.camera_info_message(frame.depth_camera, depth_header))
-        self._images["rgb/camera_info"].publish(convert.camera_info_message(color_camera, color_header))
-        self._images["rgb/image"].publish(convert.color_message(frame.color, color_header))
-        depth = convert.depth_message(frame.depth, depth_header, self._values["depth_encoding"])
-        self._images["depth/image"].publish(depth)
+        driver = self._driver
+        self._images["depth/camera_info"].publish(driver.camera_info(frame.depth_camera, depth_header))
+        self._images["rgb/camera_info"].publish(driver.camera_info(color_camera, color_header))
+        self._images["rgb/image"].publish(driver.color(frame.color, color_camera, color_header))
+        self._images["depth/image"].publish(driver.depth(frame.depth, frame.depth_camera, depth_header))
 
     def _publish_extrinsics(self, frame: RGBDFrame, stamp_ns: int) -> None:
         between = np.eye(4) if frame.T_color_depth is None else frame.T_color_depth

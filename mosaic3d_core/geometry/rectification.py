@@ -71,7 +71,7 @@ class Rectifier:
 
     def color(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Rectified colour (H, W, 3) uint8, bilinear; beyond the border the nearest pixel counts."""
-        return _bilinear(np.ascontiguousarray(image), self._maps[0])
+        return sample_bilinear(image, self._maps[0])
 
     def depth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Rectified depth (H, W) float32 metres by the nearest pixel, never a mean over an edge; 0 beyond the border.
@@ -79,8 +79,21 @@ class Rectifier:
         z of a point stays what it is, unless R turns the camera.
         """
         where, z = self._maps
-        out = _nearest(np.ascontiguousarray(image), where)
+        out = sample_nearest(image, where)
         return out if z is None else (out / np.where(np.isnan(z), np.inf, z)).astype(np.float32)
+
+
+def sample_bilinear(image: NDArray[np.uint8], where: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Colours (H, W, 3) uint8 of an image (Hi, Wi, 3) at coordinates (H, W, 2), x first.
+
+    Beyond the border the nearest pixel counts; 0 where a coordinate is NaN.
+    """
+    return _bilinear(np.ascontiguousarray(image), where)
+
+
+def sample_nearest(image: NDArray[np.float32], where: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Values (H, W) float32 of the pixels of an image (Hi, Wi) nearest to coordinates (H, W, 2), x first; 0 beyond the border."""
+    return _nearest(np.ascontiguousarray(image), where)
 
 
 @numba.njit(cache=True, nogil=True)

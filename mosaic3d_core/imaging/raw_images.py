@@ -39,6 +39,9 @@ YUV_ENCODINGS: dict[str, tuple[int, int, int]] = {
 }
 """Encoding -> positions of the first luma, the blue and the red difference in the four bytes of two pixels."""
 
+KNOWN_COLOR_ENCODINGS = (*COLOR_ENCODINGS, *BAYER_ENCODINGS, *YUV_ENCODINGS)
+"""All encodings of colour images that can be read."""
+
 DEPTH_ENCODINGS: dict[str, tuple[str, float]] = {
     "16UC1": ("u2", 1e-3),
     "mono16": ("u2", 1e-3),
