@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mosaic3d_core.errors import MissingDependencyError, Mosaic3DError
 from mosaic3d_core.query.config import QueryConfig
-from mosaic3d_core.visualization.viewer.origin import is_own_page
+from mosaic3d_core.visualization.viewer.connections import hang_up, is_own_page
 from mosaic3d_core.visualization.viewer.scene import Scene
 from mosaic3d_core.visualization.viewer.session import Session, Shown
 from mosaic3d_core.visualization.viewer.view_data import ViewData
@@ -106,6 +106,7 @@ class MapViewer:
             self._sessions.clear()
         for session in sessions:
             session.close(0.0)
+        hang_up(self._server)
         with _quiet():
             self._server.stop()
         for session in sessions:

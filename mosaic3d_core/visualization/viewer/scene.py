@@ -43,7 +43,7 @@ class Boxes:
     Attributes:
         points: Ends of the edges, metres. Shape (12 B, 2, 3), float32.
         colors: Colours of the ends. Shape (12 B, 2, 3), uint8.
-        names: Texts with their places, metres.
+        names: Texts with their places, metres; those of the largest objects first.
     """
 
     points: NDArray[np.float32]
@@ -58,7 +58,7 @@ class Boxes:
         points = [found.box.corners()[np.array(EDGES)] for found in objects]
         painted = [np.broadcast_to(np.asarray(color).astype(np.uint8), (12, 2, 3)) for color in colors]
         written = []
-        for found, name in zip(objects, names, strict=True):
+        for found, name in sorted(zip(objects, names, strict=True), key=lambda pair: -len(pair[0].voxel_indices)):
             top = found.box.center + up * (np.abs(found.box.rotation.T @ up) @ found.box.size / 2 + 0.05)
             if name:
                 written.append((name, (float(top[0]), float(top[1]), float(top[2]))))

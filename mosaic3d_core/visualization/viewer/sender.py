@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _WINDOW_BYTES = 1 << 20
 """What is put into one message at most, roughly: the browser takes in a message at once, between two pictures."""
 
-_MOST_NAMES = 200
+_MOST_NAMES = 30
+"""Names in the scene at most, those of the largest objects: more of them hide each other."""
 
 
 @dataclass

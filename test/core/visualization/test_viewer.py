@@ -1,6 +1,7 @@
 """The viewer over real connections: what a browser is sent, what it can ask, and what it cannot do."""
 
 import logging
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -10,16 +11,16 @@ import pytest
 
 pytest.importorskip("viser", reason="the 3D view needs viser (extra 'viewer')")
 
-from cli_scenes import furniture  # noqa: E402
-from scipy.spatial import cKDTree  # noqa: E402
-from viewer_client import ViewerClient  # noqa: E402
+from cli_scenes import furniture
+from scipy.spatial import cKDTree
+from viewer_client import ViewerClient
 
-from mosaic3d_core.mapping import MapSnapshot, load_map  # noqa: E402
-from mosaic3d_core.models.text import get_text_encoder  # noqa: E402
-from mosaic3d_core.query import QueryEngine  # noqa: E402
-from mosaic3d_core.query.feature_store import unpack_features  # noqa: E402
-from mosaic3d_core.visualization.viewer import MapViewer, ViewData, ViewerError  # noqa: E402
-from mosaic3d_core.visualization.viewer.scene import brightness_gain  # noqa: E402
+from mosaic3d_core.mapping import MapSnapshot, load_map
+from mosaic3d_core.models.text import get_text_encoder
+from mosaic3d_core.query import QueryEngine
+from mosaic3d_core.query.feature_store import unpack_features
+from mosaic3d_core.visualization.viewer import MapViewer, ViewData, ViewerError
+from mosaic3d_core.visualization.viewer.scene import brightness_gain
 
 WORDS = ("floor", "chair", "box")
 STEP = 0.02 / 4 / 2  # positions are rounded to a quarter of a voxel
@@ -105,7 +106,7 @@ def test_no_browser_is_sent_more_points_than_allowed(view):
 def test_an_update_sends_only_what_changed(viewer):
     """Two blocks 10 m apart, one of which changes colour: three bytes per voxel of that one, and nothing else."""
     points, colors = furniture()
-    both = MapSnapshot.from_points(np.vstack([points, points + [10.24, 0, 0]]), np.vstack([colors, colors]), 0.02)
+    both = MapSnapshot.from_points(np.vstack([points, points + np.array([10.24, 0, 0])]), np.vstack([colors, colors]), 0.02)
     far = both.centroids[:, 0] > 5
     viewer.show(ViewData(both))
     with ViewerClient.connected(viewer) as client:
@@ -297,14 +298,18 @@ def test_showing_never_waits_and_the_newest_map_wins(viewer):
         for thread in threads:
             thread.join()
         viewer.show(ViewData(colored(base, (9, 99, 9))))
-        assert client.pump(lambda: len(client.points()[1]) == len(base) and (client.points()[1] * [1, 0, 1] == [[14, 0, 14]]).all())
+        assert client.pump(
+            lambda: len(client.points()[1]) == len(base) and (client.points()[1] * [1, 0, 1] == [[14, 0, 14]]).all()
+        )
     assert np.median(longest) < 1e-3
 
 
 def test_closing_is_quick_with_browsers_looking(view):
+    """And with connections that were opened in advance and never used, as browsers do."""
     viewer = MapViewer(0)
     viewer.show(view)
-    with ViewerClient.connected(viewer) as client:
+    host, port = viewer.url.removeprefix("http://").split(":")
+    with ViewerClient.connected(viewer) as client, socket.create_connection((host, int(port))):
         assert client.pump(shows_all(client, len(view.snapshot)))
         began = time.monotonic()
         viewer.close()
@@ -375,7 +380,12 @@ def test_the_server_gives_no_files(viewer):
     import http.client
 
     host, port = viewer.url.removeprefix("http://").split(":")
-    for path in ("/../../../../../../../../etc/passwd", "/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd", "/..\\..\\etc\\passwd", "//etc/passwd"):
+    for path in (
+        "/../../../../../../../../etc/passwd",
+        "/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "/..\\..\\etc\\passwd",
+        "//etc/passwd",
+    ):
         connection = http.client.HTTPConnection(host, int(port), timeout=5)
         connection.request("GET", path)
         assert connection.getresponse().status == 404, path

@@ -1,11 +1,13 @@
-"""Whether a connection comes from the viewer's own page.
+"""The connections below viser: whose they are, and ending them.
 
-Browsers let any web page open a WebSocket to 127.0.0.1. Without this check a page of another site, open in the same
+The one place that uses parts of viser that are not public.
+Browsers let any web page open a WebSocket to 127.0.0.1. Without the check of the origin a page of another site, open in the same
 browser, could read the map.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -41,10 +43,32 @@ def may_connect(origin: str | None, host_header: str | None, bound_to: str) -> b
 
 
 def is_own_page(server: viser.ViserServer, client: viser.ClientHandle, bound_to: str) -> bool:
-    """:func:`may_connect` for a connected browser; False when its request cannot be looked up."""
-    connections = server._websock_server._live_connections  # viser has no public way to the request's headers
-    connection = connections.get(client.client_id)
+    """:func:`may_connect` for a connected browser; False when it is gone already."""
+    connection = server._websock_server._live_connections.get(client.client_id)
     if connection is None or connection.request is None:
         return False
     headers = connection.request.headers
     return may_connect(headers.get("Origin"), headers.get("Host"), bound_to)
+
+
+def hang_up(server: viser.ViserServer) -> None:
+    """Cut all connections while the server stops; call it right before.
+
+    The server would wait for them: for the goodbye of a busy browser, and ten seconds for connections that browsers open in
+    advance and never use.
+    """
+    loop = server.get_event_loop()
+
+    def cut() -> None:
+        for connection in tuple(server._websock_server._live_connections.values()):
+            connection.transport.abort()
+        for task in asyncio.all_tasks(loop):
+            if getattr(task.get_coro(), "__qualname__", "") == "Server.conn_handler":
+                task.cancel()
+
+    def cut_now_and_soon() -> None:
+        cut()
+        for seconds in (0.05, 0.2, 0.5):  # until the server has closed its door, browsers come back at once
+            loop.call_later(seconds, cut)
+
+    loop.call_soon_threadsafe(cut_now_and_soon)
