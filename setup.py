@@ -16,6 +16,8 @@ setup(
     name=PACKAGE,
     version=VERSION,
     license="Apache-2.0",
+    # Here and not in pyproject.toml: from there setuptools makes an object of it that colcon cannot read.
+    python_requires=">=3.10,<3.14",
     packages=find_packages(include=["mosaic3d_core*", "mosaic3d_ros*"]),
     package_data={"mosaic3d_core": ["assets/*", "py.typed"]},
     data_files=[
@@ -23,6 +25,7 @@ setup(
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/launch", sorted(glob("launch/*.launch.py"))),
         (f"share/{PACKAGE}/config", sorted(p for p in glob("config/*") if Path(p).is_file())),
+        (f"share/{PACKAGE}/config/presets", sorted(glob("config/presets/*.yaml"))),
     ],
     entry_points={
         "console_scripts": [
