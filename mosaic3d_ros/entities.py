@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
+
+from mosaic3d_ros import qos
 
 
 class Entities:
@@ -31,9 +35,13 @@ class Entities:
         self._destroy.append(lambda: self.node.destroy_subscription(made))
         return made
 
-    def create_service(self, *arguments: Any, **options: Any) -> Any:
-        """As ``Node.create_service``."""
-        made = self.node.create_service(*arguments, **options)
+    def create_service(self, kind: Any, name: str, handle: Callable[[Any, Any], Any], **options: Any) -> Any:
+        """As ``Node.create_service``, for services whose reply has ``success`` and ``message``.
+
+        An error of the handler, which would leave the client without a reply, becomes a reply that says so.
+        """
+        guarded = functools.partial(self._guarded, name, handle)
+        made = self.node.create_service(kind, name, guarded, qos_profile=qos.SERVICE, **options)
         self._destroy.append(lambda: self.node.destroy_service(made))
         return made
 
@@ -42,6 +50,18 @@ class Entities:
         made = self.node.create_timer(*arguments, **options)
         self._destroy.append(lambda: self.node.destroy_timer(made))
         return made
+
+    def _guarded(self, name: str, handle: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
+        try:
+            return handle(request, response)
+        except Exception as error:
+            self.node.get_logger().error(f"Service {name} failed:\n{traceback.format_exc()}")
+            blank = type(response)()
+            blank.success = False
+            blank.message = (
+                f"The node failed to answer ({type(error).__name__}: {error}); its log says where. This is a fault of the node."
+            )
+            return blank
 
     def resolve_topic_name(self, name: str) -> str:
         """As ``Node.resolve_topic_name``."""

@@ -64,8 +64,8 @@ def save_map_reply(features: FeatureMap | None, path: str, overwrite: bool, fold
     about, extras = pack_features(features)
     try:
         save_map(features.snapshot, target, about, extras)
-    except OSError as error:
-        return False, f"The map cannot be written to '{target}': {error.strerror or error}."
+    except MapFileError as error:
+        return False, f"The map cannot be saved: {error}"
     return True, f"{len(features.snapshot)} voxels are in '{target.resolve()}'."
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import functools
 import json
 import time
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
 from mosaic3d_msgs.srv import QueryObjects
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from std_msgs.msg import String
 
@@ -64,7 +65,8 @@ class Perception:
         self.paused = False
         self._answer: Answer | None = None
         self.session = self._make_session()
-        self.poses = PoseInputs(node, values, MutuallyExclusiveCallbackGroup(), self._poses_changed, self._bad_pose)
+        self._inputs_group = MutuallyExclusiveCallbackGroup()  # of poses and images: the frames that wait belong to both
+        self.poses = PoseInputs(node, values, self._inputs_group, self._poses_changed, self._bad_pose)
         self.publisher = MapPublisher(self._outputs, values["map_frame"])
         self._progress = self._outputs.create_publisher(String, "~/progress", qos.LATCHED)
         self._last_progress = ""
@@ -108,7 +110,7 @@ class Perception:
             self._values["map_frame"],
             self._answered,
         )
-        group = ReentrantCallbackGroup()
+        group = MutuallyExclusiveCallbackGroup()  # a hundred at once must leave threads to the cameras
         self._outputs.create_service(QueryObjects, "query_objects", queries.handle, callback_group=group)
         MapServices(self._outputs, self, self._values["map_folder"])
 
@@ -125,7 +127,7 @@ class Perception:
         self._workers = (self._fusion, self._encoding, self._showing)
         for worker in self._workers:
             worker.start()
-        group = MutuallyExclusiveCallbackGroup()
+        group = self._inputs_group
         self._cameras = CameraInputs(
             self._node, values, group, self.poses, self.counters, self._posed, self._drop_of_camera, self._time_jumped
         )
@@ -248,7 +250,8 @@ class Perception:
             self.publisher.publish_query(self._answer)
 
     def _failed(self, error: Exception) -> None:
-        self._log.error(f"{type(error).__name__}: {error}", throttle_duration_sec=_THROTTLE_S)
+        text = "".join(traceback.format_exception(error))
+        self._log.error(f"Failed, and goes on:\n{text}", throttle_duration_sec=_THROTTLE_S)
 
     # What the map's services do -----------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ SERVICE = QoSProfile(
     depth=200,
     reliability=ReliabilityPolicy.RELIABLE,
 )
-"""Requests that wait for the node: of more than the usual ten at once the oldest would be lost, and their clients wait for ever."""
+"""Requests that wait: of more than the usual ten at once the oldest would be lost, and their clients wait for ever."""
 
 TF = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
 """Moving transforms."""

@@ -6,10 +6,11 @@ import gc
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 
@@ -69,6 +70,20 @@ def install_log_handler(node: Node) -> None:
     core.propagate = False
 
 
+def _spin(executor: Executor, node: Node) -> None:
+    """Spin until told to end; a callback that fails is told of and must not end the process."""
+    while rclpy.ok():
+        try:
+            executor.spin()
+            return
+        except (KeyboardInterrupt, ExternalShutdownException):
+            raise
+        except Exception as error:
+            if is_interrupt(error) or not rclpy.ok():
+                return
+            node.get_logger().error(f"A callback failed:\n{traceback.format_exc()}")
+
+
 def run_node(create: Callable[[], ClosableNode | ClosableLifecycleNode], arguments: Sequence[str] | None, threads: int) -> int:
     """Spin a node until it is told to end.
 
@@ -96,7 +111,7 @@ def run_node(create: Callable[[], ClosableNode | ClosableLifecycleNode], argumen
         executor.add_node(node)
         try:
             node.begin()
-            executor.spin()
+            _spin(executor, node)
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
         finally:

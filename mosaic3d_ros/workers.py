@@ -92,7 +92,7 @@ class QueueWorker(Worker, Generic[Item]):
     Args:
         name: Name of the thread.
         capacity: Most items that wait.
-        handle: Does the work for one item; a ``FrameError`` drops it for its reason.
+        handle: Does the work for one item; a ``FrameError`` drops it for its reason, any other error as ``failed``.
         on_drop: Called with (reason, sentence, item) for each item that is dropped.
         on_error: See :class:`Worker`.
     """
@@ -142,6 +142,9 @@ class QueueWorker(Worker, Generic[Item]):
             self._handle(item)
         except FrameError as error:
             self._on_drop(error.reason, str(error), item)
+        except Exception as error:
+            self._on_drop("failed", f"{type(error).__name__}: {error}", item)
+            raise
 
     def _wake(self) -> None:
         with self._ready:
@@ -149,7 +152,7 @@ class QueueWorker(Worker, Generic[Item]):
 
 
 class LatestWorker(Worker):
-    """Does one job again and again when asked; requests that come while it runs count as one.
+    """Does one job again and again when asked; requests that come while it runs count as one. A job that fails is tried again.
 
     Args:
         name: Name of the thread.
@@ -165,6 +168,7 @@ class LatestWorker(Worker):
         super().__init__(name, on_error, nice)
         self._job = job
         self.min_period_s = min_period_s
+        self.retry_s = 1.0
         self._requested = threading.Event()
         self._started_s = -float("inf")
 
@@ -181,7 +185,13 @@ class LatestWorker(Worker):
             return
         self._requested.clear()
         self._started_s = time.monotonic()
-        self._job()
+        try:
+            self._job()
+        except Exception:
+            # what it should have done is still to be done, but not at once: the cause may need a while to pass
+            self._started_s = time.monotonic() + self.retry_s - self.min_period_s
+            self._requested.set()
+            raise
 
     def _wake(self) -> None:
         self._requested.set()

@@ -46,7 +46,7 @@ def test_objects_have_a_column_per_source(tmp_path):
     assert found["ap25"] >= found["ap50"] > 0.2
     assert found["ids_followed"] > 0
     assert found["ms_per_map"] > 0
-    assert {"chairs", "on table", "pillow on bed"} == {key.split(": ")[1] for key in found if key.startswith("separated: ")}
+    assert {"chairs", "on table", "pillow on bed", "alike"} == {key.split(": ")[1] for key in found if key.startswith("separated: ")}
 
 
 def test_encode_has_a_row_per_net_and_dtype(tmp_path):
@@ -78,3 +78,16 @@ def test_latency_is_measured_over_real_processes(tmp_path):
     assert found["query_ms_cached"] > 0
     # the player is interrupted in the middle of a frame, and camera topics are best effort on a machine busy with other tests
     assert found["frames_lost_in_transport"] <= 1 + 0.05 * found["frames_published"]
+
+
+def test_no_fault_crashes_the_node_makes_it_hang_or_lie(tmp_path):
+    found = quick("faults", tmp_path)
+    assert found["asked"]
+    assert len(found["faults"]) == 12
+    for name, row in found["faults"].items():
+        if "not_possible" in row:  # a small disk needs the right to mount one
+            assert name == "full disk"
+            continue
+        assert (row["injected"], row["crashed"], row["hung"], row["wrong"]) == (1, 0, 0, 0), name
+        assert row["unaccounted_frames"] == 0, name
+        assert row["recovery_s_max"] < 15.0, name  # two seconds on a machine that does nothing else
