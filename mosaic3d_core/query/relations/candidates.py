@@ -45,10 +45,13 @@ class Candidate:
 
     def shape_of(self, rows: NDArray[np.int64]) -> Shape:
         """Some of its voxels with z up, in its box."""
+        # column by column in memory: bounds and cuts are made per axis
+        points, box = self.snapshot.centroids[rows].astype(np.float64, order="F"), self.found.box
+        if tuple(self.snapshot.up) == (0.0, 0.0, 1.0):
+            return Shape(points, self.snapshot.voxel_size_m, box)
         basis = ground_basis(self.snapshot.up)
-        box = self.found.box
         level = OrientedBox(basis.T @ box.center, basis.T @ box.rotation, box.size)
-        return Shape(self.snapshot.centroids[rows].astype(np.float64) @ basis, self.snapshot.voxel_size_m, level)
+        return Shape(points @ basis, self.snapshot.voxel_size_m, level)
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,8 +28,8 @@ class RelationConfig:
         level_tolerance_m: "under", "above": how far the two may overlap in height.
         inside_share: "in": share of the thing's voxels within the anchor's box.
         against_m: "against": touching, up to noise and a shadow.
-        direction_deg: "left of" and the like: angle between the direction and the way from the anchor's nearest voxel to the
-            thing's centre, horizontally.
+        direction_deg: "left of" and the like: angle between the direction and the way from the anchor's outline to the thing's
+            centre, horizontally.
         direction_reach_m: ... and the length of that way.
         between_deg: "between": angle at the thing's centre between the ways to both anchors; 180 is right between them. The
             first number is the larger one.

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic3d_core.query.relations.config import RelationConfig
-from mosaic3d_core.query.relations.shapes import Shape, bounds_distance, distance, outline_distance
+from mosaic3d_core.query.relations.shapes import Shape, bounds_distance, distance, outline_distance, outline_of, ways_from_outline
 from mosaic3d_core.query.relations.viewpoint import Viewpoint
 from mosaic3d_core.query.relations.words import Relation
 
 # Edge of the columns in which an anchor's surface is looked for, metres.
 _COLUMN_M = 0.05
+# The lowest part of a thing is judged by about this many of its voxels.
+_FOOT_POINTS = 200
 # Of an anchor, only what is this close to a thing may carry it, metres.
 _LOCAL_M = 0.5
 # A carrying surface is free above: nothing of the anchor in this much, metres. A leg goes on upwards, a shelf's board does not.
@@ -96,28 +98,28 @@ def _beside(thing: Shape, anchor: Shape, config: RelationConfig) -> Graded:
 
 
 def _on(thing: Shape, anchor: Shape, config: RelationConfig) -> Graded:
-    return max(
-        _supported(thing, anchor, config),
-        _mounted(thing, anchor, config),
-        _hanging(thing, anchor, config),
-        key=lambda one: one.value,
-    )
+    best = _supported(thing, anchor, config)
+    for other in (_mounted, _hanging):
+        if best.value < 1.0:
+            best = max(best, other(thing, anchor, config), key=lambda one: one.value)
+    return best
 
 
 def _supported(thing: Shape, anchor: Shape, config: RelationConfig) -> Graded:
     """Standing on a surface: below the thing's lowest part, free above, and under enough of it."""
     nothing = Graded(0.0, "does not stand on {}")
-    bottom = float(np.quantile(thing.points[:, 2], 0.05))
+    bottom = thing.bottom
     full, none = config.support_gap_m
-    near = (np.abs(anchor.points[:, :2] - thing.center[:2]) <= (thing.high - thing.low)[:2] / 2 + _LOCAL_M).all(axis=1)
-    local = anchor.points[near]
-    carrying = local[(local[:, 2] >= bottom - none) & (local[:, 2] <= bottom + full)]
-    above = local[(local[:, 2] > bottom + full) & (local[:, 2] <= bottom + full + _FREE_M)]
+    low, high = thing.low - _LOCAL_M, thing.high + _LOCAL_M
+    low[2], high[2] = bottom - none, bottom + full + _FREE_M
+    local = anchor.within(low, high)
+    carrying, above = local[local[:, 2] <= bottom + full], local[local[:, 2] > bottom + full]
     carrying = carrying[~np.isin(_columns(carrying), _columns(above))]
     if len(carrying) == 0:
         return nothing
     foot = thing.points[thing.points[:, 2] <= bottom + config.support_layer_m][:, :2]
-    share = float((outline_distance(carrying[:, :2], foot) <= thing.voxel_size_m).mean())
+    foot = foot[:: max(1, len(foot) // _FOOT_POINTS)]
+    share = float((outline_distance(outline_of(carrying[:, :2]), foot) <= thing.voxel_size_m).mean())
     gap = abs(bottom - float(np.quantile(carrying[:, 2], 0.9)))
     return Graded(min(ramp(gap, config.support_gap_m), ramp(share, config.support_share)), f"stands on {{}} (gap {gap:.2f} m)")
 
@@ -147,7 +149,7 @@ def _mounted(thing: Shape, anchor: Shape, config: RelationConfig) -> Graded:
 
 def _hanging(thing: Shape, anchor: Shape, config: RelationConfig) -> Graded:
     """Hanging from something flat above."""
-    low, high = (float(v) for v in np.quantile(anchor.points[:, 2], [0.05, 0.95]))
+    low, high = anchor.height_range
     gap = abs(low - float(thing.high[2]))
     within = ((thing.center >= anchor.low) & (thing.center <= anchor.high))[:2].all()
     wide = ((anchor.high - anchor.low)[:2] > _THIN_M).all()
@@ -171,9 +173,10 @@ def _below(lower: Shape, upper: Shape, config: RelationConfig) -> tuple[float, f
     if len(higher) == 0 or upper.center[2] <= lower.center[2]:
         return 0.0, float("inf")
     middle = (higher.min(axis=0) + higher.max(axis=0)) / 2
+    outline = upper.outline if len(higher) == len(upper.points) else outline_of(higher[:, :2])
     apart = min(
-        float(outline_distance(higher[:, :2], lower.center[None, :2])[0]),
-        float(outline_distance(lower.points[:, :2], middle[None, :2])[0]),
+        float(outline_distance(outline, lower.center[None, :2])[0]),
+        float(outline_distance(lower.outline, middle[None, :2])[0]),
     )
     return ramp(apart, config.column_m), apart
 
@@ -200,11 +203,8 @@ def _direction(relation: Relation, thing: Shape, anchor: Shape, view: Viewpoint,
 
 
 def _way(anchor: Shape, thing: Shape) -> tuple[NDArray[np.float64], float]:
-    """Horizontal way from the anchor's nearest voxel to the thing's centre; no length where the centre lies over the anchor."""
-    place = thing.center[:2]
-    if anchor.box is not None and float(outline_distance(anchor.points[:, :2], place[None])[0]) <= anchor.voxel_size_m:
-        return np.zeros(2), 0.0
-    way = place - anchor.points[int(anchor.flat_tree.query(place)[1]), :2]
+    """Horizontal way from the anchor's outline to the thing's centre; no length where the centre lies over the anchor."""
+    way = ways_from_outline(anchor.outline, thing.center[None, :2])[0]
     return way, float(np.linalg.norm(way))
 
 

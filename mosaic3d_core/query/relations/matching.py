@@ -136,11 +136,13 @@ class Matcher:
         bounds = [worth(k, upper_bound(relation, match.shape, one.shape, self._config)) for k, one in enumerate(anchors)]
         best: tuple[tuple[float, float], _Link] | None = None
         for k in sorted(range(len(anchors)), key=lambda k: (-bounds[k], bounds_distance(match.shape, anchors[k].shape))):
-            if best is not None and bounds[k] < best[0][0]:
+            if best is not None and bounds[k] <= best[0][0]:
                 break
             shape = anchors[k].without(match, self._config.same_share)
             if shape is None:
                 continue
+            if bounds[k] <= 0.0:  # the voxels cannot say more
+                return _Link(0.0, "", (anchors[k],))
             graded = grade(relation, match.shape, shape, self._view, self._config)
             rank = worth(k, graded.value), graded.value * anchors[k].score
             if best is None or rank > best[0]:
@@ -189,19 +191,30 @@ class Matcher:
             if not anchors:
                 self.notes.append(f"{_absent(ordering.anchor)}, so nothing can be {ordering.order.value} it.")
                 return []
-            sign = 1.0 if ordering.order is Order.NEAREST else -1.0
-            measured = []
-            for match in matches:
-                apart = self._nearest(match, anchors)
-                if apart is not None:
-                    reason = f"{match.name} is the {name}, {apart[0]:.2f} m from {apart[1].name}"
-                    measured.append((sign * apart[0], match.because(1.0, reason, apart[1])))
+            measured = self._by_distance(matches, anchors, ordering, name)
         else:
             measured = [self._measured(match, ordering.order, name) for match in matches]
         measured.sort(key=lambda one: (one[0], -one[1].score))
         if matches and len(measured) < ordering.position:
             self.notes.append(f'Only {len(measured)} found for "{thing.noun or "anything"}", not {ordering.position}.')
         return [match for _, match in measured[ordering.position - 1 : ordering.position]]
+
+    def _by_distance(
+        self, matches: list[Match], anchors: list[Match], ordering: Ordering, name: str
+    ) -> list[tuple[float, Match]]:
+        nearest = ordering.order is Order.NEAREST
+        bounds = [min(bounds_distance(match.shape, anchor.shape) for anchor in anchors) for match in matches]
+        measured: list[tuple[float, Match]] = []
+        for k in sorted(range(len(matches)), key=lambda k: bounds[k]):
+            # enough are nearer than the bounds of this one
+            if nearest and sum(value < bounds[k] for value, _ in measured) >= ordering.position:
+                break
+            found = self._nearest(matches[k], anchors)
+            if found is not None:
+                apart, anchor = found
+                reason = f"{matches[k].name} is the {name}, {apart:.2f} m from {anchor.name}"
+                measured.append((apart if nearest else -apart, matches[k].because(1.0, reason, anchor)))
+        return measured
 
     def _nearest(self, match: Match, anchors: Sequence[Match]) -> tuple[float, Match] | None:
         """Distance in metres to the nearest anchor that is another thing."""

@@ -41,7 +41,9 @@ class Room:
         self.engine = QueryEngine(self.encoder, QueryConfig(min_object_voxels=10))
         names = [name for name in self.things if name not in ("floor", "wall", "leg")]
         self.ids = {name: 100 + number for number, name in enumerate(names)}
-        instances = [MapInstance(self.ids[name], self.cells(name), np.zeros(4, np.float32), 0.9, 5, 0, 0, PRESENT) for name in names]
+        instances = [
+            MapInstance(self.ids[name], self.cells(name), np.zeros(4, np.float32), 0.9, 5, 0, 0, PRESENT) for name in names
+        ]
         self.view = self.engine.view(self.features, instances)
         self.name_of = {number: name for name, number in self.ids.items()}
 
