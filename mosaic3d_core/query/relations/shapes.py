@@ -62,7 +62,7 @@ class Shape:
 
     @cached_property
     def bottom(self) -> float:
-        """Height of its lower end, metres: 1 % of its voxels may lie lower, as strays do. (A table's legs are few voxels.)"""
+        """Height of its lower end, metres: 1 % of its voxels may lie lower, as strays do; a table's legs are few voxels."""
         return float(np.quantile(self.points[:, 2], 0.01))
 
     @cached_property

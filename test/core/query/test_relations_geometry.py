@@ -218,14 +218,42 @@ PICTURE = block((1, 2.94, 1.6), (0.6, 0.04, 0.5))
 PENDANT = block((0, 0, 2.28), (0.3, 0.3, 0.36))
 SOFA = block((1, 2.45, 0.4), (1.8, 0.8, 0.7))
 
-HOLDS = [(CUP, Relation.ON, TABLE), (CHAIR, Relation.ON, FLOOR), (BOX_BELOW, Relation.ON, FLOOR), (PICTURE, Relation.ON, WALL),
-         (PENDANT, Relation.ON, CEILING), (BOOK, Relation.ON, SHELF), (BOX_BELOW, Relation.UNDER, TABLE), (TABLE, Relation.ON, FLOOR),
-         (CUP, Relation.ABOVE, BOX_BELOW), (PICTURE, Relation.ABOVE, SOFA), (SOFA, Relation.UNDER, PICTURE), (BOOK, Relation.IN, SHELF),
-         (CHAIR, Relation.BESIDE, TABLE), (CHAIR, Relation.NEAR, TABLE), (SOFA, Relation.AGAINST, WALL), (PENDANT, Relation.ABOVE, TABLE)]  # fmt: skip
-FAILS = [(BOX_BELOW, Relation.ON, TABLE), (CHAIR, Relation.ON, TABLE), (CUP, Relation.ON, FLOOR), (CUP, Relation.UNDER, TABLE),
-         (CHAIR, Relation.UNDER, TABLE), (CHAIR, Relation.ON, WALL), (SOFA, Relation.ON, WALL), (TABLE, Relation.UNDER, PICTURE),
-         (CUP, Relation.BESIDE, TABLE), (PICTURE, Relation.BESIDE, SOFA), (TABLE, Relation.ON, CUP), (SHELF, Relation.IN, BOOK),
-         (CUP, Relation.IN, TABLE), (CHAIR, Relation.AGAINST, WALL), (PENDANT, Relation.ON, TABLE), (CUP, Relation.ON, CHAIR)]  # fmt: skip
+HOLDS = [
+    (CUP, Relation.ON, TABLE),
+    (CHAIR, Relation.ON, FLOOR),
+    (BOX_BELOW, Relation.ON, FLOOR),
+    (PICTURE, Relation.ON, WALL),
+    (PENDANT, Relation.ON, CEILING),
+    (BOOK, Relation.ON, SHELF),
+    (BOX_BELOW, Relation.UNDER, TABLE),
+    (TABLE, Relation.ON, FLOOR),
+    (CUP, Relation.ABOVE, BOX_BELOW),
+    (PICTURE, Relation.ABOVE, SOFA),
+    (SOFA, Relation.UNDER, PICTURE),
+    (BOOK, Relation.IN, SHELF),
+    (CHAIR, Relation.BESIDE, TABLE),
+    (CHAIR, Relation.NEAR, TABLE),
+    (SOFA, Relation.AGAINST, WALL),
+    (PENDANT, Relation.ABOVE, TABLE),
+]
+FAILS = [
+    (BOX_BELOW, Relation.ON, TABLE),
+    (CHAIR, Relation.ON, TABLE),
+    (CUP, Relation.ON, FLOOR),
+    (CUP, Relation.UNDER, TABLE),
+    (CHAIR, Relation.UNDER, TABLE),
+    (CHAIR, Relation.ON, WALL),
+    (SOFA, Relation.ON, WALL),
+    (TABLE, Relation.UNDER, PICTURE),
+    (CUP, Relation.BESIDE, TABLE),
+    (PICTURE, Relation.BESIDE, SOFA),
+    (TABLE, Relation.ON, CUP),
+    (SHELF, Relation.IN, BOOK),
+    (CUP, Relation.IN, TABLE),
+    (CHAIR, Relation.AGAINST, WALL),
+    (PENDANT, Relation.ON, TABLE),
+    (CUP, Relation.ON, CHAIR),
+]
 
 
 @pytest.mark.parametrize(("thing", "relation", "anchor"), HOLDS)
@@ -240,7 +268,7 @@ def test_what_nobody_would_say_does_not_hold(thing, relation, anchor):
 
 @given(st.floats(0, 0.6))
 def test_support_fades_with_the_gap_below_a_thing(gap):
-    lifted = Shape(CUP.points + [0, 0, gap], VOXEL, CUP.box)
+    lifted = Shape(CUP.points + np.array([0, 0, gap]), VOXEL, CUP.box)
     value = grade(Relation.ON, lifted, TABLE, None, CONFIG).value
     assert value <= ramp(gap - 2 * VOXEL, CONFIG.support_gap_m) + ROUNDING
 
@@ -272,8 +300,14 @@ def test_a_camera_that_looks_down_has_its_own_left():
 
 @pytest.mark.parametrize(
     ("frame", "optical"),
-    [("base_link", False), ("camera_link", False), ("camera_color_optical_frame", True), ("left_optical", True), ("optical_table", False)],
-)  # fmt: skip
+    [
+        ("base_link", False),
+        ("camera_link", False),
+        ("camera_color_optical_frame", True),
+        ("left_optical", True),
+        ("optical_table", False),
+    ],
+)
 def test_optical_frames_are_known_by_the_ending_of_their_name(frame, optical):
     assert is_optical_name(frame) is optical
 
