@@ -37,7 +37,7 @@ exit codes: 0 all well, 1 warnings only, 3 errors, 2 nothing could be examined (
 # Core never imports the ROS side; the observer of a live graph is another process that happens to be installed with it.
 _LIVE_MODULE = "mosaic3d_ros.doctor"
 _POSE_SOURCES = ("tf", "pose", "odom")
-_DEFAULT_SECONDS = 5.0
+DEFAULT_SECONDS = 5.0
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -59,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=console.positive_float,
         metavar="S",
-        help=f"how long to watch a live graph (default: {_DEFAULT_SECONDS:g}), or how much of a bag to read (default: all)",
+        help=f"how long to watch a live graph (default: {DEFAULT_SECONDS:g}), or how much of a bag to read (default: all)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the diagnosis as JSON; - writes it to stdout and nothing else")
     node = parser.add_argument_group("live graph")
@@ -137,6 +137,12 @@ def waiting(text: str) -> Progress:
 
 
 def _run_live(arguments: argparse.Namespace) -> int:
+    from mosaic3d_core.doctor.observations import SETTLING_S
+
+    if arguments.seconds is not None and arguments.seconds < SETTLING_S:
+        raise ValueError(
+            f"--seconds {arguments.seconds:g} is too short to tell that something is missing; give {SETTLING_S:g} or more"
+        )
     if not _available("rclpy"):
         raise MissingDependencyError(
             "a live graph is seen through ROS 2 and rclpy cannot be imported; source your ROS 2 installation or run 'make setup' "

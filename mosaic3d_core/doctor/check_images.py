@@ -130,7 +130,7 @@ def check_frames(seen: Observations) -> Iterator[Finding]:
             yield from _check_names(image, needed=part == "depth")
             if info is None:
                 continue
-            a, b = {f for f in image.frame_ids if f}, {f for f in info.frame_ids if f}
+            a, b = ({frame.lstrip("/") for frame in topic.frame_ids if frame} for topic in (image, info))
             if a and b and a != b:
                 yield Finding(
                     "frame_differs",

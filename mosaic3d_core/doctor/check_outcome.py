@@ -31,12 +31,12 @@ def check_outcome(seen: Observations) -> Iterator[Finding]:
             "nothing_fused",
             node.name,
             f"Images come but none was fused in {seen.window_s:.0f} s; dropped: {listing or 'none yet'}{last}.",
-            "docs/troubleshooting.md explains each reason.",
+            "See docs/troubleshooting.md for each reason.",
         )
     elif dropped and sum(dropped.values()) > _MANY_DROPPED * (node.fused + sum(dropped.values())):
         yield Finding(
             "frames_dropped",
             node.name,
             f"{node.fused} frames were fused in {seen.window_s:.0f} s and {sum(dropped.values())} dropped: {listing}{last}.",
-            "docs/troubleshooting.md explains each reason; queue_full: frames come faster than this machine fuses them.",
+            "See docs/troubleshooting.md for each reason; queue_full: frames come faster than this machine fuses them.",
         )

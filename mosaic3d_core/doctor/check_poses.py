@@ -54,7 +54,7 @@ def check_poses(seen: Observations) -> Iterator[Finding]:
     parents = list(_check_parents(seen))
     yield from parents
     tree = _Tree(seen.edges)
-    needs = list(_needs(seen))
+    needs = list(_needs(seen)) if seen.is_settled else []
     if not tree.edges:
         if needs and not any(edge.problem for edge in seen.edges):
             yield _no_tf(seen, needs[0])

@@ -25,7 +25,7 @@ class Pairing:
 
     Attributes:
         share: Part of the images of the rarer stream that have a partner, in [0, 1].
-        offset_s: Median distance in time of each to the nearest of the other stream, seconds.
+        offset_s: Median distance in time of those without one to the nearest of the other stream, seconds; 0 where all have one.
         count: Images that were compared.
     """
 
@@ -54,7 +54,8 @@ def pair(color_ns: Sequence[int], depth_ns: Sequence[int], slop_s: float) -> Pai
     slop_ns = round(slop_s * 1e9)
     inside = [stamp for stamp in few if many[0] - slop_ns <= stamp <= many[-1] + slop_ns] or few
     offsets = [_distance(stamp, many) for stamp in inside]
-    return Pairing(sum(o <= slop_ns for o in offsets) / len(offsets), median(offsets) * 1e-9, len(offsets))
+    misses = [offset for offset in offsets if offset > slop_ns]
+    return Pairing(1.0 - len(misses) / len(offsets), median(misses) * 1e-9 if misses else 0.0, len(offsets))
 
 
 def _distance(stamp_ns: int, stamps_ns: Sequence[int]) -> int:
@@ -112,7 +113,7 @@ def check_pairs(seen: Observations) -> Iterator[Finding]:
             "stamps_unsynchronised" if hardly else "stamps_partly_unsynchronised",
             depth.name,
             f"{100 * found.share:.0f} % of the images on '{color.name}' and '{depth.name}' pair within {slop_s * 1e3:g} ms; the "
-            f"nearest are typically {duration(found.offset_s)} apart.",
+            f"others are typically {duration(found.offset_s)} apart.",
             f"Synchronise the streams in the driver, or raise sync_slop_s above {found.offset_s:.3f} s if the camera is slow."
             if found.offset_s < 1.0
             else "Let both streams be stamped by the same clock.",

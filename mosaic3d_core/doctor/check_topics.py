@@ -9,9 +9,6 @@ from mosaic3d_core.doctor.findings import Finding
 from mosaic3d_core.doctor.observations import Endpoint, Observations, TopicObservation
 
 _LOWEST_RATE_HZ = 1.0
-_SHORTEST_WINDOW_S = 1.0
-"""Silence shorter than this says nothing."""
-
 _LAUNCH_ARGUMENTS = {
     "rgb/image": "rgb",
     "depth/image": "depth",
@@ -26,7 +23,8 @@ def check_topics(seen: Observations) -> Iterator[Finding]:
         if topic.role in ("tf", "tf_static"):  # either may be missing; see check_poses
             yield from _check_connection(topic)
         elif not topic.publishers and not topic.count:
-            yield _absent(seen, topic)
+            if seen.is_settled:
+                yield _absent(seen, topic)
         else:
             yield from _check_connection(topic) or _check_flow(seen, topic)
 
@@ -102,7 +100,7 @@ def _qos_remedy(topic: TopicObservation, reliability: bool) -> str:
 
 
 def _check_flow(seen: Observations, topic: TopicObservation) -> list[Finding]:
-    if seen.window_s < _SHORTEST_WINDOW_S:
+    if not seen.is_settled:
         return []
     is_info = topic.role.endswith("camera_info")
     if topic.count == 0 and not (is_info and topic.total):  # a calibration counts until the next one

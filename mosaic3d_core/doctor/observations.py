@@ -15,6 +15,9 @@ IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 TF_MESSAGE, POSE, ODOMETRY = "tf2_msgs/msg/TFMessage", "geometry_msgs/msg/PoseStamped", "nav_msgs/msg/Odometry"
 
+SETTLING_S = 1.0
+"""A shorter look at a graph cannot tell that something is missing."""
+
 CAMERA_ROLES = ("rgb/image", "depth/image", "rgb/camera_info", "depth/camera_info")
 
 
@@ -279,6 +282,11 @@ class Observations:
     other_nodes: int | None = None
     domain: str = ""
     offered: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether what has not come yet is missing: nodes find each other and streams begin within a moment."""
+        return self.source == "bag" or self.window_s >= SETTLING_S
 
     def cameras(self) -> list[str]:
         """Prefixes of the cameras: ``""`` for a single one, else ``"left/"`` and so on."""

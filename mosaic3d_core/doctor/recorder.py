@@ -32,6 +32,8 @@ from mosaic3d_core.imaging.raw_images import BAYER_ENCODINGS, COLOR_ENCODINGS, D
 _SECOND = 1_000_000_000
 # More would only be kept where messages come at several kHz; a bag is read once and may be long.
 _MOST_SAMPLES = 200_000
+_MOST_EDGES = 20_000
+_LONGEST_NAME = 200
 _PIXEL_BYTES = {
     **{encoding: channels for encoding, (channels, _) in COLOR_ENCODINGS.items()},
     **dict.fromkeys(BAYER_ENCODINGS, 1),
@@ -128,7 +130,7 @@ class Recorder:
             arrival_s,
             stamp_ns,
             None if now_ns is None or stamp_ns == 0 else (now_ns - stamp_ns) * 1e-9,
-            str(message.header.frame_id),
+            _name(message.header.frame_id),
             "",
             None,
             0,
@@ -165,10 +167,10 @@ class Recorder:
     def _read_image(self, track: _Track, sample: _Sample, message: Any, is_depth: bool) -> None:
         sample.num_bytes = len(message.data)
         if not hasattr(message, "encoding"):  # CompressedImage
-            sample.encoding = str(message.format)
+            sample.encoding = _name(message.format)
             problem = "" if sample.num_bytes else "it is compressed and carries no bytes"
         else:
-            sample.encoding = str(message.encoding)
+            sample.encoding = _name(message.encoding)
             sample.size = (int(message.width), int(message.height))
             problem = _size_problem(message)
             if is_depth and not problem and sample.arrival_s >= track.slow_s + _SLOW_PERIOD_S:
@@ -183,14 +185,19 @@ class Recorder:
             track = self._tracks.setdefault(role, _Track())
             self._keep(track, _Sample(arrival_s, None, None, "", "", None, 0))
             for item in message.transforms:
-                parent, child = str(item.header.frame_id).lstrip("/"), str(item.child_frame_id).lstrip("/")
-                times = self._edges.setdefault((child, parent, is_static), _Times())
+                parent, child = _name(item.header.frame_id).lstrip("/"), _name(item.child_frame_id).lstrip("/")
+                key = (child, parent, is_static)
+                if key not in self._edges and len(self._edges) >= _MOST_EDGES:
+                    continue
+                times = self._edges.setdefault(key, _Times())
                 problem = _pose_problem(item.transform.translation, item.transform.rotation)
+                if not parent or not child or parent == child:
+                    problem = "it needs two different frame names"
                 times.add(0 if is_static else stamp_of(item.header), problem, self._jump_ns)
 
     def _see_pose(self, message: Any, stamp_ns: int) -> None:
         body = message.pose.pose if hasattr(message.pose, "pose") else message.pose
-        self._pose_frames = (str(message.header.frame_id), str(getattr(message, "child_frame_id", "")))
+        self._pose_frames = (_name(message.header.frame_id), _name(getattr(message, "child_frame_id", "")))
         self._poses = self._poses or _Times()
         self._poses.add(stamp_ns, _pose_problem(body.position, body.orientation), self._jump_ns)
 
@@ -259,6 +266,11 @@ class Recorder:
 def stamp_of(header: Any) -> int:
     """Stamp of a header in nanoseconds."""
     return int(header.stamp.sec) * _SECOND + int(header.stamp.nanosec)
+
+
+def _name(text: Any) -> str:
+    """A name out of a message, cut to what a name can be."""
+    return str(text)[:_LONGEST_NAME]
 
 
 def _calibration(message: Any) -> Calibration:

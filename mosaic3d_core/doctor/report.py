@@ -67,7 +67,8 @@ def print_report(console: Console, seen: Observations, findings: Sequence[Findin
     """
     console.print(f"[bold]mosaic3d doctor[/bold]: {escape(title)}", soft_wrap=True)
     if seen.topics:
-        console.print(_table(seen, plain=not console.is_terminal), width=None if console.is_terminal else _PLAIN_WIDTH)
+        wide = console if console.is_terminal else Console(file=console.file, width=_PLAIN_WIDTH, highlight=False)
+        wide.print(_table(seen, plain=not console.is_terminal))
     for finding in findings:
         color = "red" if finding.severity == "error" else "yellow"
         console.print(

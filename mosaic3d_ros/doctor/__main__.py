@@ -6,13 +6,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mosaic3d_core.cli import cmd_doctor
 from mosaic3d_core.doctor import examine, transport_of
 from mosaic3d_core.interrupts import is_interrupt
 
+if TYPE_CHECKING:
+    from mosaic3d_ros.doctor.live import Wanted
+
 _EXIT_BAD_INPUT, _EXIT_INTERRUPTED = 2, 130
-_DEFAULT_SECONDS = 5.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +34,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _EXIT_BAD_INPUT
 
 
+def wanted_from(arguments: argparse.Namespace) -> Wanted:
+    """What the options of the command ask for."""
+    from mosaic3d_ros.doctor.live import Wanted
+
+    return Wanted(
+        arguments.node,
+        arguments.namespace,
+        cmd_doctor.names_of(arguments),
+        lambda settings: cmd_doctor.settings_of(arguments, settings),
+        arguments.seconds or cmd_doctor.DEFAULT_SECONDS,
+    )
+
+
 def _observe_and_tell(arguments: argparse.Namespace) -> int:
     transport = transport_of()
     if transport.segment_bytes is not None and not transport.profile:
@@ -40,15 +56,9 @@ def _observe_and_tell(arguments: argparse.Namespace) -> int:
         os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(config_file("fastdds.xml"))
     import rclpy
 
-    from mosaic3d_ros.doctor.live import LiveObserver, Wanted
+    from mosaic3d_ros.doctor.live import LiveObserver
 
-    wanted = Wanted(
-        arguments.node,
-        arguments.namespace,
-        cmd_doctor.names_of(arguments),
-        lambda settings: cmd_doctor.settings_of(arguments, settings),
-        arguments.seconds or _DEFAULT_SECONDS,
-    )
+    wanted = wanted_from(arguments)
     rclpy.init(args=[])
     try:
         node = rclpy.create_node(f"mosaic3d_doctor_{os.getpid()}", start_parameter_services=False)

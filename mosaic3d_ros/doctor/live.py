@@ -58,7 +58,6 @@ _ANY_LATCHED = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
-_DISCOVERY_S, _SHORTEST_DISCOVERY_S = 4.0, 1.0
 _ANSWER_S = 2.0
 _SETTINGS = (
     "map_frame",
@@ -102,11 +101,14 @@ class LiveObserver:
     Args:
         node: Node to subscribe with; it is not added to any executor yet.
         transport: Shared memory of the terminal; told where that of perception_node is not known.
+        discovery_s: Shortest and longest time in which perception_node must come into sight, seconds. Nodes appear one after the
+            other: whether there are several is known only after a while.
     """
 
-    def __init__(self, node: Node, transport: Transport) -> None:
+    def __init__(self, node: Node, transport: Transport, discovery_s: tuple[float, float] = (1.0, 4.0)) -> None:
         self._node = node
         self._transport = transport
+        self._discovery_s = discovery_s
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
         self._recorder = Recorder()
@@ -158,11 +160,10 @@ class LiveObserver:
         start_s = time.monotonic()
 
         def found() -> list[str]:
-            # Nodes appear one after the other: whether there are several is known only after a while.
-            enough = time.monotonic() - start_s >= _SHORTEST_DISCOVERY_S
+            enough = time.monotonic() - start_s >= self._discovery_s[0]
             return graph.perception_nodes(self._node, wanted.node, wanted.namespace) if enough else []
 
-        names = self._until(found, _DISCOVERY_S) or []
+        names = self._until(found, self._discovery_s[1]) or []
         if len(names) > 1:
             raise SeveralNodesError(
                 f"{len(names)} perception nodes run ({', '.join(names)}): choose one with --node or --namespace"
