@@ -24,6 +24,7 @@ right drag to move, wheel to come closer. "Show" chooses true colours, labels or
 that looks has its own question. From another machine over ssh: ssh -L 8080:127.0.0.1:8080 ROBOT, then http://127.0.0.1:8080.
 Ctrl-C ends it. Needs viser: pip install 'viser>=1.1.1,<1.2'.
 """
+_INTERRUPTED = 130
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -76,10 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
         viewer.show(ViewData(snapshot, live=False, note="reading what it holds"))
         console.out.print(f"{arguments.map}: {len(snapshot):,} voxels at {viewer.url} (Ctrl-C ends it)", soft_wrap=True)
         _encode_and_label(viewer, arguments, words)
-        _wait(viewer)
+        return _wait(viewer)
     finally:
         viewer.close()
-    return 0
 
 
 def _encode_and_label(viewer: MapViewer, arguments: argparse.Namespace, words: tuple[str, ...]) -> None:
@@ -97,13 +97,20 @@ def _encode_and_label(viewer: MapViewer, arguments: argparse.Namespace, words: t
     console.err.print("all there")
 
 
-def _wait(viewer: MapViewer) -> None:
-    """Until Ctrl-C or SIGTERM: the way to end this, and no failure."""
+def _wait(viewer: MapViewer) -> int:
+    """Until Ctrl-C or SIGTERM, which is no failure here; the exit code."""
     ended = threading.Event()
-    before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    got: list[int] = []
+
+    def end(number: int, _frame: object) -> None:
+        got.append(number)
+        ended.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         ended.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     console.err.print(f"closed ({viewer.viewers} looking)")
+    return _INTERRUPTED if got[0] == signal.SIGINT else 0

@@ -15,7 +15,7 @@ from mosaic3d_core.errors import MissingDependencyError, Mosaic3DError
 from mosaic3d_core.query.config import QueryConfig
 from mosaic3d_core.visualization.viewer.connections import hang_up, is_own_page
 from mosaic3d_core.visualization.viewer.scene import Scene
-from mosaic3d_core.visualization.viewer.session import Session, Shown
+from mosaic3d_core.visualization.viewer.session import Session, Shown, step_back
 from mosaic3d_core.visualization.viewer.view_data import ViewData
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class MapViewer:
         self._builder.join(0.5)
 
     def _build(self) -> None:
+        step_back()
         while True:
             self._fresh.wait()
             self._fresh.clear()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic3d_core.visualization.viewer.level_of_detail import Chunk
+from mosaic3d_core.visualization.viewer.level_of_detail import COARSEST, Chunk
 from mosaic3d_core.visualization.viewer.panel import shortened
 from mosaic3d_core.visualization.viewer.scene import CEILING, Boxes, Scene
 
@@ -80,8 +80,11 @@ class Sender:
         wanted = [(chunk, int(count)) for chunk, count in zip(scene.chunks, counts, strict=True) if count]
         distance = {chunk.block: float(np.sum((np.array(scene.origin(chunk)) - eye) ** 2)) for chunk, _ in wanted}
         wanted.sort(key=lambda one: (-one[0].level, one[0].layer, distance[one[0].block]))
-        final = voxel
+        final, level = voxel, COARSEST
         for chunk, count in wanted:
+            if level == COARSEST != chunk.level and self._window:
+                self._end_window()  # the first picture waits for nothing else
+            level = chunk.level
             size = voxel * 2.0**chunk.level
             self._set_sizes(2 * size, only_larger=True)  # the level before is complete: its points no longer stand for more
             final = min(2 * size, size * ((chunk.stop - chunk.start) / count) ** 0.5)

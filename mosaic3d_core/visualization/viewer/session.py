@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -21,11 +22,18 @@ if TYPE_CHECKING:
 
     from mosaic3d_core.query import DetectedObject, QueryResult
 
+_NICE = 5
 _TICK_S = 1.0
 _FLIGHT_S = 0.5
 _FLIGHT_STEPS = 15
 # Between two messages the browser draws a picture.
 _PAUSE_S = 0.02
+
+
+def step_back() -> None:
+    """Let the calling thread run behind those that map and answer planners (Linux; elsewhere nothing)."""
+    if hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 @dataclass(frozen=True)
@@ -146,6 +154,7 @@ class Session:
     # The session's own thread -------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        step_back()
         while not self._closed.is_set():
             self._changed.wait(_TICK_S)
             changed = self._changed.is_set()

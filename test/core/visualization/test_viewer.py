@@ -346,9 +346,20 @@ def test_a_port_in_use_or_a_strange_address_is_one_sentence(viewer):
 
 
 def test_only_this_machine_is_listened_to_unless_told(viewer):
-    sockets = viewer._server._websock_server
-    assert viewer.url.startswith("http://127.0.0.1:")
-    assert sockets._host == "127.0.0.1"
+    def listening(at):
+        """Local addresses with a listening socket at the viewer's port, as in the kernel's table."""
+        port = int(at.url.rsplit(":", 1)[1])
+        with open("/proc/net/tcp", encoding="ascii") as table:
+            rows = [line.split() for line in table][1:]
+        return {row[1].split(":")[0] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
+
+    assert listening(viewer) == {"0100007F"}
+    public = MapViewer(0, "0.0.0.0")
+    try:
+        assert listening(public) == {"00000000"}
+        assert public.url.startswith("http://127.0.0.1:")
+    finally:
+        public.close()
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://evil.example:80"])
