@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from mosaic3d_core.doctor import Finding, Observations, Recorder, Settings, examine, transport_of
 from mosaic3d_core.doctor.check_setup import check_transport
 from mosaic3d_core.doctor.observations import Endpoint, NodeState, TopicObservation, Transport
 from mosaic3d_core.doctor.self_report import since
 
-Message = TypeVar("Message")
+Taker = Callable[[Any], Any]
+Watch = Callable[[str, Taker], Taker]
+"""Makes a taker of messages of a role into one that is watched, as :meth:`SelfCheck.watch`."""
+
+_FAILURE_S = 10.0
+"""A failure of a thread is told for this long."""
 
 _ON_PURPOSE = {"node_paused"}
 """What the node was told to do needs no warning."""
@@ -38,8 +44,8 @@ class NodeFacts:
         encoded_generation: Generation of its newest encoding; None before the first.
         encode_ms: How long that took; None before the first.
         device: Where the encoder runs.
-        last_drop: Sentence of the last drop.
-        last_error: Sentence of the last failure of a thread in the last seconds, else empty.
+        last_error: Why the node could not be configured; empty when it could. What fails later goes to
+            :meth:`SelfCheck.note_failure`.
     """
 
     lifecycle: str = "active"
@@ -53,7 +59,6 @@ class NodeFacts:
     encoded_generation: int | None = None
     encode_ms: float | None = None
     device: str = ""
-    last_drop: str = ""
     last_error: str = ""
 
 
@@ -97,10 +102,13 @@ class SelfCheck:
         self._window_s = window_s
         self._clock_s = clock_s
         self._lock = threading.Lock()
+        self._recorder = Recorder(window_s)
+        self._last_drop = ""
+        self._failure, self._failure_s = "", -math.inf
         self.restart()
 
     def restart(self, topics: Mapping[str, str] | None = None, settings: Settings | None = None) -> None:
-        """Forget what was seen: the node subscribes anew.
+        """Forget what came from cameras: the node subscribes anew. Transforms stay, static ones come only once.
 
         Args:
             topics: Resolved name of each input by role from now on; None = as before.
@@ -109,11 +117,10 @@ class SelfCheck:
         with self._lock:
             self.topics = self.topics if topics is None else dict(topics)
             self.settings = settings or self.settings
-            self._recorder = Recorder(self._window_s)
-            self._start_s = self._clock_s()
-            self._states: deque[tuple[float, NodeState]] = deque([(self._start_s, self._state(self.facts()))])
+            self._recorder.forget_topics()
+            self._states: deque[tuple[float, NodeState]] = deque([(self._clock_s(), self._state(self.facts()))])
 
-    def watch(self, role: str, take: Callable[[Message], Any]) -> Callable[[Message], Any]:
+    def watch(self, role: str, take: Taker) -> Taker:
         """A callback that records each message before it hands it on.
 
         Args:
@@ -122,7 +129,7 @@ class SelfCheck:
         """
 
         @functools.wraps(take)
-        def see_and_take(message: Message) -> Any:
+        def see_and_take(message: Any) -> Any:
             self.see(role, message)
             return take(message)
 
@@ -131,6 +138,14 @@ class SelfCheck:
     def see(self, role: str, message: Any) -> None:
         """Record a message of an input."""
         self._recorder.see(role, message, self._clock_s(), self._now_ns())
+
+    def note_drop(self, text: str) -> None:
+        """Remember why a frame was dropped, in a sentence."""
+        self._last_drop = text
+
+    def note_failure(self, error: BaseException) -> None:
+        """Remember an unexpected error of a thread."""
+        self._failure, self._failure_s = f"{type(error).__name__}: {error}", self._clock_s()
 
     def look(self) -> Observations:
         """What was seen in the last ``window_s`` seconds."""
@@ -193,9 +208,14 @@ class SelfCheck:
             received=received,
             fused=facts.fused,
             dropped=dict(facts.dropped),
-            last_drop=facts.last_drop,
-            last_error=facts.last_error,
+            last_drop=self._last_drop,
+            last_error=facts.last_error or (self._failure if self._clock_s() - self._failure_s < _FAILURE_S else ""),
         )
+
+
+def unwatched(_role: str, take: Taker) -> Taker:
+    """A :data:`Watch` that leaves takers alone."""
+    return take
 
 
 def settings_from(values: Mapping[str, Any], use_sim_time: bool | None = None) -> Settings:

@@ -111,6 +111,11 @@ class Recorder:
         self._pose_frames = ("", "")
         self._clock: deque[tuple[float, int]] = deque(maxlen=_MOST_SAMPLES)
 
+    def forget_topics(self) -> None:
+        """Forget images, calibrations and counts of messages; transforms, poses and the clock stay."""
+        with self._lock:
+            self._tracks.clear()
+
     # Taking messages ----------------------------------------------------------------------------------------
 
     def see(self, role: str, message: Any, arrival_s: float, now_ns: int | None = None) -> None:

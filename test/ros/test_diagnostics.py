@@ -94,9 +94,20 @@ def test_a_warning_is_the_first_cause_and_names_the_others():
 def test_frames_without_effect_are_explained_by_their_drops():
     robot = Robot()
     robot.run(6.0, fuse=False)
-    robot.facts |= {"dropped": {"bad_frame": 40}, "last_drop": "The frame is strange."}
+    robot.facts |= {"dropped": {"bad_frame": 40}}
+    robot.check.note_drop("The frame is strange.")
     assert robot.codes() == ["nothing_fused"]
     assert "bad_frame 40 (the last: The frame is strange)" in robot.check.warning()
+
+
+def test_a_failure_is_told_for_a_while():
+    robot = Robot()
+    robot.run(6.0)
+    robot.check.note_failure(MemoryError("3 GB are not there"))
+    assert robot.codes() == ["worker_failed"]
+    assert "MemoryError: 3 GB are not there" in robot.check.warning()
+    robot.run(11.0)
+    assert robot.codes() == []
 
 
 def test_a_paused_node_does_not_warn_but_says_so():
@@ -150,7 +161,9 @@ def test_statuses_hold_rates_drops_age_map_encoder_and_device():
 
 
 def test_what_the_node_writes_the_doctor_reads():
-    robot = Robot(dropped={"no_pose": 3}, fused=7, paused=True, last_error="MemoryError: 3 GB", last_drop="No pose.")
+    robot = Robot(dropped={"no_pose": 3}, fused=7, paused=True)
+    robot.check.note_drop("No pose.")
+    robot.check.note_failure(MemoryError("3 GB"))
     robot.run(1.0)
     values = {pair.key: pair.value for status in statuses(robot.check, START) for pair in status.values}
     report = read_report("/robot/perception_node", values)
