@@ -98,10 +98,11 @@ class CameraInput:
             subscription.match()
 
     def destroy(self) -> None:
-        """End the subscriptions."""
+        """End the subscriptions; what waits is dropped and counted as ``stopped``."""
         for subscription in self._subscriptions:
             subscription.destroy()
         self._subscriptions.clear()
+        self.intake.stop()
 
 
 class CameraInputs:
@@ -162,14 +163,13 @@ class CameraInputs:
     def poll(self) -> None:
         """Pass on the frames whose pose has come; drop those that waited too long."""
         for camera in self.cameras:
-            camera.pending.poll()
+            camera.intake.poll()
 
     def destroy(self) -> None:
         """End the subscriptions; what waits is dropped and counted as ``stopped``."""
         self._node.destroy_timer(self._timer)
         for camera in self.cameras:
             camera.destroy()
-            camera.intake.clear("stopped", "The node stopped listening to its cameras.")
 
     def _match_qos(self) -> None:
         self._poses.match_qos()
@@ -178,7 +178,7 @@ class CameraInputs:
 
 
 def _with_camera(on_drop: Callable[[str, str, str], None], camera: str, reason: str, text: str) -> None:
-    on_drop(reason, f"{camera}: {text}" if camera else text, camera)
+    on_drop(reason, text, camera)
 
 
 def _are_rectified(images_are: str, topic: str) -> bool:

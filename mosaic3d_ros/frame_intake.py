@@ -5,6 +5,7 @@ Pairing, waiting for the pose, and a count of everything that is dropped.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -103,7 +104,7 @@ class PendingFrames:
 class FrameIntake:
     """Takes the camera topics and hands on frames with a pose.
 
-    All methods must be called from one mutually exclusive callback group.
+    Callbacks come from one mutually exclusive group; the lock is for whoever ends the intake meanwhile.
 
     Args:
         pending: The queue behind the pairing.
@@ -139,11 +140,14 @@ class FrameIntake:
         self._queue_size = queue_size
         self._uncalibrated: deque[tuple[Image | CompressedImage, Image | CompressedImage]] = deque()
         self._newest_ns: int | None = None
+        self._lock = threading.RLock()
+        self._stopped = False
 
     @property
     def waiting(self) -> int:
         """Depth images that wait: for their colour image, for a calibration or for their pose."""
-        return self._sync.waiting[0] + len(self._uncalibrated) + len(self._pending)
+        with self._lock:
+            return self._sync.waiting[0] + len(self._uncalibrated) + len(self._pending)
 
     @property
     def waiting_color(self) -> int:
@@ -152,33 +156,55 @@ class FrameIntake:
 
     def add_depth_info(self, message: CameraInfo) -> None:
         """Calibration of the depth camera; the newest counts."""
-        self._counters.received("depth/camera_info", self._camera)
-        self._depth_info = message
-        self._release()
+        with self._lock:
+            self._counters.received("depth/camera_info", self._camera)
+            self._depth_info = message
+            self._release()
 
     def add_color_info(self, message: CameraInfo) -> None:
         """Calibration of the colour camera; the newest counts."""
-        self._counters.received("rgb/camera_info", self._camera)
-        self._color_info = message
-        self._release()
+        with self._lock:
+            self._counters.received("rgb/camera_info", self._camera)
+            self._color_info = message
+            self._release()
 
     def add_depth(self, message: Image | CompressedImage) -> None:
         """Depth image."""
-        self._counters.received("depth/image", self._camera)
-        self._sync.add_depth(self._watch_time(message), message)
+        with self._lock:
+            self._counters.received("depth/image", self._camera)
+            if self._stopped:
+                self._drop("stopped")
+            else:
+                self._sync.add_depth(self._watch_time(message), message)
 
     def add_color(self, message: Image | CompressedImage) -> None:
         """Colour image."""
-        self._counters.received("rgb/image", self._camera)
-        self._sync.add_color(self._watch_time(message), message)
+        with self._lock:
+            self._counters.received("rgb/image", self._camera)
+            if self._stopped:
+                self._unused()
+            else:
+                self._sync.add_color(self._watch_time(message), message)
+
+    def poll(self) -> None:
+        """Pass on the frames whose pose has come; drop those that waited too long."""
+        with self._lock:
+            self._pending.poll()
 
     def clear(self, reason: str, sentence: str = "Time jumped back.") -> None:
         """Drop everything that waits, counted under the reason."""
-        self._sync.clear(reason)
-        for _ in range(len(self._uncalibrated)):
-            self._drop(reason)
-        self._uncalibrated.clear()
-        self._pending.clear(reason, sentence)
+        with self._lock:
+            self._sync.clear(reason)
+            for _ in range(len(self._uncalibrated)):
+                self._drop(reason)
+            self._uncalibrated.clear()
+            self._pending.clear(reason, sentence)
+
+    def stop(self) -> None:
+        """Drop everything that waits and whatever may still come, counted as ``stopped``."""
+        with self._lock:
+            self._stopped = True
+            self.clear("stopped", "The node stopped listening to its cameras.")
 
     def _drop(self, reason: str) -> None:
         self._counters.dropped(reason, self._camera)

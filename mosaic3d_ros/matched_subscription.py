@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -51,6 +53,8 @@ class MatchedSubscription:
         self._group = group
         self._fixed = fixed
         self._before: Subscription | None = None
+        self._generation = 0
+        self._heard = 0
         self._stamps: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_STAMPS)
         self._present = self._subscribe(profile)
 
@@ -63,20 +67,28 @@ class MatchedSubscription:
         """Look at the publishers; to be called now and then from the callback group."""
         if self._fixed:
             return
-        if self._before is not None:
+        offers = [end.qos_profile for end in self._node.get_publishers_info_by_topic(self._topic)]
+        changed = bool(offers) and self._differs(offers)
+        if self._before is None:
+            if changed:
+                self._before, self._present = self._present, self._subscribe(self._wanted(offers))
+        elif changed:  # before the new one took over
+            self._node.destroy_subscription(self._present)
+            self._before, self._present = None, self._before
+        elif self._heard == self._generation or not offers:
             self._node.destroy_subscription(self._before)
             self._before = None
             self._stamps.clear()
-            return
-        offers = [end.qos_profile for end in self._node.get_publishers_info_by_topic(self._topic)]
-        if not offers:
-            return
+
+    def _wanted(self, offers: list[QoSProfile]) -> QoSProfile:
         wanted = qos.camera_in(self._depth, all(o.reliability == ReliabilityPolicy.RELIABLE for o in offers))
         if all(o.durability == DurabilityPolicy.TRANSIENT_LOCAL for o in offers):
             wanted.durability = DurabilityPolicy.TRANSIENT_LOCAL
-        now = self.profile
-        if (wanted.reliability, wanted.durability) != (now.reliability, now.durability):
-            self._before, self._present = self._present, self._subscribe(wanted)
+        return wanted
+
+    def _differs(self, offers: list[QoSProfile]) -> bool:
+        wanted, now = self._wanted(offers), self.profile
+        return (wanted.reliability, wanted.durability) != (now.reliability, now.durability)
 
     def destroy(self) -> None:
         """End the subscription."""
@@ -86,9 +98,16 @@ class MatchedSubscription:
         self._before = None
 
     def _subscribe(self, profile: QoSProfile) -> Subscription:
-        return self._node.create_subscription(self._kind, self._topic, self._take, profile, callback_group=self._group)
+        # Without event handlers: an executor that waits while one of those is destroyed ends with InvalidHandle (rclpy 9.1).
+        self._generation += 1
+        taker = functools.partial(self._take, self._generation)
+        silent = SubscriptionEventCallbacks(use_default_callbacks=False)
+        return self._node.create_subscription(
+            self._kind, self._topic, taker, profile, callback_group=self._group, event_callbacks=silent
+        )
 
-    def _take(self, message: Any) -> None:
+    def _take(self, generation: int, message: Any) -> None:
+        self._heard = max(self._heard, generation)
         header = getattr(message, "header", None)
         if header is not None:
             stamp = (header.stamp.sec, header.stamp.nanosec)

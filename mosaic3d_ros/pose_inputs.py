@@ -88,13 +88,11 @@ class PoseInputs:
 
     def _take(self, message: TFMessage, is_static: bool) -> None:
         for item in message.transforms:
+            parent, child, stamp_ns = item.header.frame_id, item.child_frame_id, convert.stamp_to_ns(item.header.stamp)
             try:
-                pose = convert.matrix_from_transform(item.transform)
+                self.buffer.set(parent, child, stamp_ns, convert.matrix_from_transform(item.transform), is_static)
             except FrameError as error:
-                self._on_bad(error.reason, f"'{item.header.frame_id}' <- '{item.child_frame_id}': {error}")
-                continue
-            stamp_ns = convert.stamp_to_ns(item.header.stamp)
-            self.buffer.set(item.header.frame_id, item.child_frame_id, stamp_ns, pose, is_static)
+                self._on_bad(error.reason, f"'{parent[:80]}' <- '{child[:80]}': {error}")
         self._on_change()
 
     def _on_pose(self, message: PoseStamped) -> None:

@@ -38,8 +38,9 @@ class Rectifier:
 
     def __post_init__(self) -> None:
         turn = np.array(self.rotation)
+        # entries of a rotation are at most 1; what is larger would only overflow in the products
         if (
-            not np.isfinite(turn).all()
+            not (np.abs(turn) < 1.1).all()
             or np.abs(turn @ turn.T - np.eye(3)).max() > _ROTATION_TOLERANCE
             or np.linalg.det(turn) < 0
         ):

@@ -17,7 +17,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mosaic3d_core.errors import FrameError
 from mosaic3d_core.geometry.transforms import interpolate_pose, invert_transform
+
+#: Frames that are kept; a robot has some hundreds.
+MAX_FRAMES = 10_000
+_LONGEST_NAME = 1000
 
 
 class TransformLookupError(LookupError):
@@ -104,12 +109,17 @@ class TransformBuffer:
             stamp_ns: Its time; without meaning for a static one.
             pose: T_parent_child (4, 4).
             is_static: True for ``/tf_static``.
+
+        Raises:
+            FrameError: ``bad_frame_id`` for names that cannot be, ``too_many_frames`` when no more are kept.
         """
         parent, child = parent.lstrip("/"), child.lstrip("/")
-        if not child or parent == child:
-            return
+        if not child or not parent or parent == child or max(len(parent), len(child)) > _LONGEST_NAME:
+            raise FrameError("A transform needs two different, short frame names.", "bad_frame_id")
         with self._lock:
             edge = self._edges.get(child)
+            if edge is None and len(self._edges) >= MAX_FRAMES:
+                raise FrameError(f"More than {MAX_FRAMES} frames are not kept; who publishes so many?", "too_many_frames")
             if edge is None or edge.parent != parent or edge.is_static != is_static:
                 edge = self._edges[child] = _Edge(parent, is_static)
             if is_static:
