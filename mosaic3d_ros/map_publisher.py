@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 
 import numpy as np
-from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from mosaic3d_core.visualization.palette import heat_colors, label_colors
 from mosaic3d_ros import conversions as convert
+from mosaic3d_ros import detections
 from mosaic3d_ros.entities import Entities
 from mosaic3d_ros.map_session import MapUpdate
 from mosaic3d_ros.markers import MarkerMemory
@@ -27,25 +27,31 @@ _NO_WORD_COLOR = (0.6, 0.6, 0.6)
 
 
 class MapPublisher:
-    """The four latched outputs of the node.
+    """The latched outputs of the node; two more where vision_msgs is installed.
 
     Args:
-        node: Creates the publishers.
+        entities: Creates the publishers.
         map_frame: Frame of everything that is published.
     """
 
-    def __init__(self, node: Node | Entities, map_frame: str) -> None:
+    def __init__(self, entities: Entities, map_frame: str) -> None:
         self._map_frame = map_frame
-        self._cloud = node.create_publisher(PointCloud2, "~/labelled_cloud", LATCHED)
-        self._instances = node.create_publisher(MarkerArray, "~/instances", LATCHED)
-        self._query_cloud = node.create_publisher(PointCloud2, "~/query_cloud", LATCHED)
-        self._query_markers = node.create_publisher(MarkerArray, "~/query_markers", LATCHED)
+        self._cloud = entities.create_publisher(PointCloud2, "~/labelled_cloud", LATCHED)
+        self._instances = entities.create_publisher(MarkerArray, "~/instances", LATCHED)
+        self._query_cloud = entities.create_publisher(PointCloud2, "~/query_cloud", LATCHED)
+        self._query_markers = entities.create_publisher(MarkerArray, "~/query_markers", LATCHED)
+        self._detections = detections.DetectionPublisher(entities) if detections.AVAILABLE else None
         self._instance_memory = MarkerMemory("instances")
         self._query_memory = MarkerMemory("query")
         self._lock = threading.Lock()
 
-    def publish_map(self, update: MapUpdate) -> None:
-        """Labelled cloud and instance markers."""
+    def publish_map(self, update: MapUpdate, label_threshold: float) -> None:
+        """Labelled cloud, instance markers and detections.
+
+        Args:
+            update: The labelled map.
+            label_threshold: Least score of a label.
+        """
         snapshot, labelling = update.features.snapshot, update.labelling
         header = convert.make_header(self._map_frame, snapshot.stamp_ns)
         rows = convert.structured_points(
@@ -62,6 +68,8 @@ class MapPublisher:
         with self._lock:
             self._cloud.publish(convert.cloud_message(rows, header))
             self._instances.publish(self._instance_memory.update(colored, header))
+            if self._detections is not None:
+                self._detections.publish(update, header, label_threshold)
 
     def publish_query(self, answer: Answer) -> None:
         """Heat of the query texts and boxes of what was found."""
@@ -96,3 +104,5 @@ class MapPublisher:
                 publisher.publish(convert.cloud_message(np.zeros(0, dtype), header))
             self._instances.publish(self._instance_memory.clear(header))
             self._query_markers.publish(self._query_memory.clear(header))
+            if self._detections is not None:
+                self._detections.publish_objects((), (), header)

@@ -8,8 +8,8 @@ from mosaic3d_msgs.srv import LoadMap, SaveMap, SetVocabulary
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import SetBool, Trigger
 
-from mosaic3d_core.errors import Mosaic3DError
-from mosaic3d_core.query.engine import check_texts
+from mosaic3d_core.errors import Mosaic3DError, QueryError
+from mosaic3d_core.query.requests import check_vocabulary
 from mosaic3d_ros.entities import Entities
 from mosaic3d_ros.map_files import MapFolder, load_map_reply, save_map_reply
 
@@ -40,9 +40,14 @@ class MapServices:
             entities.create_service(kind, name, handle, callback_group=group)
 
     def _set_vocabulary(self, request: SetVocabulary.Request, response: SetVocabulary.Response) -> SetVocabulary.Response:
-        session = self._perception.session
+        session, texts, labels = self._perception.session, list(request.texts), list(request.labels)
         try:
-            words = check_texts(list(request.texts) or self._perception.default_vocabulary, session.engine.config)
+            if labels and len(labels) != len(texts):
+                raise QueryError(f"{len(labels)} labels for {len(texts)} texts: give each text its label, or no labels at all")
+            vocabulary: dict[str, list[str]] = {}
+            for text, label in zip(texts, labels or texts, strict=True):
+                vocabulary.setdefault(label, []).append(text)
+            words = check_vocabulary(vocabulary or self._perception.default_vocabulary, session.engine.config)
         except Mosaic3DError as error:
             response.message = str(error)
             return response

@@ -6,7 +6,7 @@ One voxel map, its newest encoding with instances and labels, and who may touch 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from mosaic3d_core.models import FeatureMap, SceneEncoder
 from mosaic3d_core.query import InstanceMap, InstanceMapConfig, InstanceView, Labelling, QueryEngine
 from mosaic3d_core.query.component_proposals import ComponentProposals
 from mosaic3d_core.query.proposals import ProposalSource
+
+Vocabulary = Sequence[str] | Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class MapSession:
         config: Settings of the voxel map.
         encoder: The 3D encoder.
         make_engine: Makes the query engine.
-        vocabulary: Words of the continuous labels.
+        vocabulary: Words of the continuous labels, or prompts by label.
         make_source: Makes the source of proposals that goes with the engine; None for connected components.
         instance_config: When instances are the same, and when they change.
     """
@@ -65,7 +67,7 @@ class MapSession:
         config: VoxelMapConfig,
         encoder: SceneEncoder,
         make_engine: Callable[[], QueryEngine],
-        vocabulary: Sequence[str],
+        vocabulary: Vocabulary,
         make_source: Callable[[QueryEngine], ProposalSource] | None = None,
         instance_config: InstanceMapConfig | None = None,
     ) -> None:
@@ -76,7 +78,7 @@ class MapSession:
         self._source = (make_source or ComponentProposals)(self.engine)
         self._instance_config = instance_config or InstanceMapConfig()
         self._instances = self._new_instances()
-        self._vocabulary = tuple(vocabulary)
+        self._vocabulary = vocabulary
         self._epoch = 0
         self._encoded: EncodedMap | None = None
 
@@ -99,7 +101,7 @@ class MapSession:
     @property
     def vocabulary(self) -> tuple[str, ...]:
         """Words of the continuous labels."""
-        return self._vocabulary
+        return tuple(self._vocabulary)
 
     def warm_up(self) -> None:
         """Encode and label a small made-up cloud, so that the first real one does not pay for compiling."""
@@ -118,9 +120,9 @@ class MapSession:
         with self._map_lock:
             return self._map.integrate(frame)
 
-    def set_vocabulary(self, words: Sequence[str]) -> None:
-        """Exchange the words; the next :meth:`update` uses them."""
-        self._vocabulary = tuple(words)
+    def set_vocabulary(self, vocabulary: Vocabulary) -> None:
+        """Exchange the words, or the prompts by label; the next :meth:`update` uses them."""
+        self._vocabulary = vocabulary
 
     def reconfigure(self, config: VoxelMapConfig, instance_config: InstanceMapConfig) -> None:
         """Take other settings from the next frame and the next update on.

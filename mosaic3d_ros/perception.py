@@ -238,7 +238,7 @@ class Perception:
     def _encode(self) -> None:
         update = self.session.update()
         if update is not None:
-            self.publisher.publish_map(update)
+            self.publisher.publish_map(update, self.session.engine.config.min_label_score)
 
     def _answered(self, answer: Answer) -> None:
         self._answer = answer

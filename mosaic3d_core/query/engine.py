@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mosaic3d_core.errors import QueryError
 from mosaic3d_core.query.calibration import Alternatives, VoxelLikelihoods
 from mosaic3d_core.query.config import QueryConfig
 from mosaic3d_core.query.grid import QueryGrid
@@ -22,6 +20,14 @@ from mosaic3d_core.query.instance_view import InstanceView
 from mosaic3d_core.query.instances import Instance, extract_instances, group_cells
 from mosaic3d_core.query.labelling import label_voxels
 from mosaic3d_core.query.ranking import Ranked, rank
+from mosaic3d_core.query.requests import (
+    Region,
+    check_max_objects,
+    check_min_score,
+    check_texts,
+    check_vocabulary,
+    region_mask,
+)
 from mosaic3d_core.query.results import NO_LABEL, DetectedObject, Labelling, QueryResult
 from mosaic3d_core.query.tracker import InstanceTracker
 
@@ -29,8 +35,6 @@ if TYPE_CHECKING:
     from mosaic3d_core.models import FeatureMap
     from mosaic3d_core.models.text import TextEncoder
     from mosaic3d_core.query.instance_map import MapInstance
-
-Region = tuple[Sequence[float], Sequence[float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,12 +169,18 @@ class QueryEngine:
             elapsed_ms=(time.perf_counter() - start) * 1e3,
         )
 
-    def label(self, feature_map: FeatureMap, vocabulary: Sequence[str], instances: InstanceView | None = None) -> Labelling:
+    def label(
+        self,
+        feature_map: FeatureMap,
+        vocabulary: Sequence[str] | Mapping[str, Sequence[str]],
+        instances: InstanceView | None = None,
+    ) -> Labelling:
         """Give every map voxel its best word of ``vocabulary``, or none, and group words into objects.
 
         Args:
             feature_map: The encoded map.
-            vocabulary: Words or short descriptions, at least one; repeated ones count once.
+            vocabulary: Words or short descriptions, at least one; repeated ones count once. A mapping gives each label its
+                prompts: what fits one of them has the label.
             instances: Instances of this very map (see :meth:`view`). All of them are objects then, under their ids, each with the
                 word that most of its voxels have ("" where there is none); what belongs to none of them is grouped as without.
 
@@ -181,12 +191,14 @@ class QueryEngine:
             QueryError: As ``query`` for the texts.
         """
         start = time.perf_counter()
-        words = tuple(dict.fromkeys(check_texts(vocabulary, self.config)))
+        prompts = check_vocabulary(vocabulary, self.config)
+        words = tuple(prompts)
         snapshot = feature_map.snapshot
-        embedded = self._embed(words)
+        embedded = self._embed([text for group in prompts.values() for text in group])
+        label_of_text = np.repeat(np.arange(len(prompts)), [len(group) for group in prompts.values()])
         affinity = self._get_alternatives().affinity(embedded, self.config)
         prepared = self.prepare(feature_map)
-        labels, scores = label_voxels(prepared.likelihoods, _cosine(feature_map, embedded), affinity, self.config)
+        labels, scores = label_voxels(prepared.likelihoods, _cosine(feature_map, embedded), affinity, self.config, label_of_text)
         objects = self._labelled_objects(prepared.grid, words, labels, scores, instances)
         owner = np.zeros(len(snapshot.indices), np.uint32)
         for thing in objects:
@@ -264,62 +276,4 @@ def _cosine(feature_map: FeatureMap, embeddings: np.ndarray) -> np.ndarray:
     return np.nan_to_num(cosine, copy=False, nan=-1.0, posinf=-1.0, neginf=-1.0)
 
 
-def check_texts(texts: Sequence[str], config: QueryConfig) -> tuple[str, ...]:
-    """Texts without surplus white space; QueryError if there is none or one is unusable."""
-    if isinstance(texts, str):
-        texts = [texts]
-    if len(texts) == 0:
-        raise QueryError("the query has no text; give at least one word or short description")
-    if len(texts) > config.max_texts:
-        raise QueryError(f"the query has {len(texts)} texts, at most {config.max_texts} are answered at once")
-    cleaned = []
-    for position, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise QueryError(f"query text {position + 1} is a {type(text).__name__}, expected a string")
-        if len(text) > config.max_text_length:
-            raise QueryError(
-                f"query text {position + 1} is {len(text)} characters long, "
-                f"at most {config.max_text_length} are accepted; use a word or a short description"
-            )
-        text = " ".join(text.split())
-        if not any(character.isalnum() for character in text):
-            raise QueryError(f"query text {position + 1} is empty; give a word or a short description")
-        cleaned.append(text)
-    return tuple(cleaned)
-
-
-def check_min_score(min_score: float | None, config: QueryConfig) -> float:
-    """The score limit to use; QueryError if it lies outside [0, 1]."""
-    if min_score is None:
-        return config.min_score
-    if not (isinstance(min_score, (int, float, np.number)) and 0.0 <= float(min_score) <= 1.0):
-        raise QueryError(f"min_score must lie between 0 and 1, got {min_score}")
-    return float(min_score)
-
-
-def check_max_objects(max_objects: int | None) -> int | None:
-    """Most objects per text, None for all; QueryError if negative."""
-    if max_objects is not None and max_objects < 0:
-        raise QueryError(f"max_objects must be 0 (all) or positive, got {max_objects}")
-    return max_objects or None
-
-
-def region_mask(points: np.ndarray, region: Region | None) -> np.ndarray | None:
-    """Which points (N, 3) lie in the region; None without one; QueryError if it is malformed."""
-    if region is None:
-        return None
-    try:
-        low, high = (np.asarray(corner, np.float64) for corner in region)
-    except (TypeError, ValueError) as error:
-        raise QueryError(f"a region is a lower and an upper corner of three numbers each, got {region!r}") from error
-    if low.shape != (3,) or high.shape != (3,):
-        raise QueryError(f"a region's corners have three numbers each, got shapes {low.shape} and {high.shape}")
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise QueryError(f"a region's corners must be finite, got {low.tolist()} and {high.tolist()}")
-    for axis, (a, b) in enumerate(zip(low, high, strict=True)):
-        if a > b or math.isclose(a, b, abs_tol=0.0, rel_tol=0.0):
-            raise QueryError(f"the region's lower corner must lie below its upper one, got {a} >= {b} along {'xyz'[axis]}")
-    return np.asarray(((points >= low) & (points <= high)).all(axis=1))
-
-
-__all__ = ["NO_LABEL", "QueryEngine", "check_max_objects", "check_min_score", "check_texts", "region_mask"]
+__all__ = ["NO_LABEL", "QueryEngine", "Region", "check_max_objects", "check_min_score", "check_texts", "region_mask"]

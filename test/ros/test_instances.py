@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rclpy
 from mosaic3d_msgs.msg import Object3D
-from mosaic3d_msgs.srv import QueryObjects
+from mosaic3d_msgs.srv import QueryObjects, SetVocabulary
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
@@ -17,7 +17,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from mosaic3d_core.data.synthetic import build_room
 from mosaic3d_ros import conversions as convert
-from mosaic3d_ros import qos
+from mosaic3d_ros import detections, qos
 
 from .conftest import wait_until
 
@@ -40,8 +40,21 @@ class Client:
             self.node.create_subscription(
                 kind, name, lambda message, topic=topic: self.newest.update({topic: message}), qos.LATCHED
             )
+        if detections.AVAILABLE:
+            for topic, kind in (("detections", detections.Detection3DArray), ("label_info", detections.LabelInfo)):
+                name = f"perception_node/{topic}"
+                self.node.create_subscription(
+                    kind, name, lambda message, topic=topic: self.newest.update({topic: message}), qos.LATCHED
+                )
         self.service = self.node.create_client(QueryObjects, "query_objects")
         self.shown = {}
+
+    def call(self, kind, name, request):
+        service = self.node.create_client(kind, name)
+        wait_until(service.service_is_ready, self.spin, 30.0, f"service {name}")
+        future = service.call_async(request)
+        wait_until(future.done, self.spin, 60.0, "a reply")
+        return future.result()
 
     def spin(self):
         self.executor.spin_once(timeout_sec=0.1)
@@ -108,3 +121,42 @@ def test_the_same_object_has_one_id_whatever_it_is_called(client):
     reply = client.ask("armchair", "lounge chair", "comfortable seat for one person")
     ids = {text: [one.id for one in reply.objects if one.text == text][:1] for text in ("armchair", "lounge chair")}
     assert ids["armchair"] == ids["lounge chair"] != []
+
+
+@pytest.mark.skipif(not detections.AVAILABLE, reason="vision_msgs is not installed")
+def test_detections_are_the_instances_and_label_info_names_their_classes(client):
+    boxes = {m.id: m for m in client.newest["instances"].markers if m.ns == "instances/boxes" and m.action == Marker.ADD}
+    names = {m.id: m.text for m in client.newest["instances"].markers if m.ns == "instances/labels"}
+    words = {str(one.class_id): one.class_name for one in client.newest["label_info"].class_map}
+    found = client.newest["detections"]
+    assert found.header.frame_id == "map"
+    assert {int(one.id) for one in found.detections} == set(boxes)
+    for one in found.detections:
+        assert one.bbox.center == boxes[int(one.id)].pose
+        if one.results:
+            assert names[int(one.id)].startswith(words[one.results[0].hypothesis.class_id])
+            assert client.newest["label_info"].threshold <= one.results[0].hypothesis.score <= 1
+        else:
+            assert names[int(one.id)] == f"object {one.id}"
+    assert any(one.results for one in found.detections)
+
+
+def test_labels_with_prompts_of_their_own_are_used_at_run_time(client):
+    """Last of this file: the vocabulary is another one afterwards."""
+    prompts = {"seat": ["armchair", "sofa", "chair"], "ground": ["floor", "rug"]}
+    texts = [text for group in prompts.values() for text in group]
+    labels = [label for label, group in prompts.items() for _ in group]
+    name = "perception_node/set_vocabulary"
+    refused = client.call(SetVocabulary, name, SetVocabulary.Request(texts=texts, labels=labels[:-1]))
+    assert not refused.success
+    assert "4 labels for 5 texts" in refused.message
+    assert client.call(SetVocabulary, name, SetVocabulary.Request(texts=texts, labels=labels)).success
+
+    def shown():
+        markers = client.newest["instances"].markers
+        return {m.text.rsplit(" ", 1)[0] for m in markers if m.ns == "instances/labels" and m.action == Marker.ADD}
+
+    wait_until(lambda: {"seat", "ground"} <= shown(), client.spin, 60.0, "the new labels")
+    assert shown() <= {"seat", "ground", "object"}
+    rows = convert.points_from_cloud(client.newest["labelled_cloud"])
+    assert set(np.unique(rows["label"])) == {0, 1, 65535}

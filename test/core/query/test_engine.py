@@ -198,3 +198,33 @@ def test_negative_max_objects_is_refused(scene):
     engine, feature_map, _ = scene
     with pytest.raises(QueryError, match="max_objects"):
         engine.query(feature_map, ["bed"], max_objects=-1)
+
+
+def test_a_label_may_have_prompts_of_its_own(scene):
+    engine, feature_map, _ = scene
+    plain = engine.label(feature_map, ["floor", "chair", "dining table"])
+    same = engine.label(feature_map, {"floor": ["floor"], "chair": ["chair"], "dining table": ["dining table"]})
+    assert np.array_equal(plain.labels, same.labels)
+    assert np.array_equal(plain.scores, same.scores)
+    renamed = engine.label(feature_map, {"ground": ["floor"], "furniture": ["chair", "dining table"]})
+    assert renamed.vocabulary == ("ground", "furniture")
+    floor = plain.labels == 0
+    assert (renamed.labels[floor] == 0).mean() > 0.99
+    both = np.isin(plain.labels, [1, 2])
+    assert (renamed.labels[both] == 1).mean() > 0.99
+    assert renamed.scores[both].mean() >= plain.scores[both].mean()  # prompts of one label do not compete with each other
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "message"),
+    [
+        ({}, "no text"),
+        ({"seat": []}, "'seat' needs a list"),
+        ({"seat": "chair"}, "'seat' needs a list"),
+        ({"seat": [" "]}, "empty"),
+    ],
+)
+def test_labels_without_usable_prompts_are_named(scene, vocabulary, message):
+    engine, feature_map, _ = scene
+    with pytest.raises(QueryError, match=message):
+        engine.label(feature_map, vocabulary)
