@@ -14,13 +14,14 @@ from typing import Any
 
 from mosaic3d_core.doctor import Finding, Observations, Recorder, Settings, examine, transport_of
 from mosaic3d_core.doctor.check_setup import check_transport
-from mosaic3d_core.doctor.observations import Endpoint, NodeState, TopicObservation, Transport
+from mosaic3d_core.doctor.observations import Endpoint, NodeState, TopicObservation, Transport, in_order
 from mosaic3d_core.doctor.self_report import since
 
 Taker = Callable[[Any], Any]
 Watch = Callable[[str, Taker], Taker]
 """Makes a taker of messages of a role into one that is watched, as :meth:`SelfCheck.watch`."""
 
+_NAMED = 5
 _FAILURE_S = 10.0
 """A failure of a thread is told for this long."""
 
@@ -92,7 +93,7 @@ class SelfCheck:
         transport: Transport | None = None,
     ) -> None:
         self.name = name
-        self.topics = dict(topics)
+        self.topics = in_order(topics)
         self.settings = settings
         self.facts = facts
         self.transport = transport or transport_of(process=name)
@@ -115,7 +116,7 @@ class SelfCheck:
             settings: What the node needs from now on; None = as before.
         """
         with self._lock:
-            self.topics = self.topics if topics is None else dict(topics)
+            self.topics = self.topics if topics is None else in_order(topics)
             self.settings = settings or self.settings
             self._recorder.forget_topics()
             self._states: deque[tuple[float, NodeState]] = deque([(self._clock_s(), self._state(self.facts()))])
@@ -184,7 +185,8 @@ class SelfCheck:
         if not findings:
             return None
         first, others = findings[0], len(findings) - 1
-        more = f" ({others} more: {', '.join(dict.fromkeys(f.code for f in findings[1:]))}; see /diagnostics)" if others else ""
+        names = ", ".join(f"{f.code} {f.subject}" for f in findings[1:_NAMED]) + (", ..." if others >= _NAMED else "")
+        more = f" ({others} more: {names}; see /diagnostics)" if others else ""
         return f"{first.problem} {first.remedy} [{first.code}]{more}"
 
     def _state_in_window(self, now_s: float) -> tuple[NodeState, float]:

@@ -52,7 +52,8 @@ def check_node(seen: Observations) -> Iterator[Finding]:
             if node.lifecycle.endswith("ing")
             else f"Run 'ros2 lifecycle set {node.name} {_next_step(node.lifecycle)}', or start it with autostart:=true.",
         )
-    waits = seen.source == "node" and node.lifecycle == "unconfigured" and not node.last_error
+    own_start = seen.source == "node" and node.lifecycle == "unconfigured" and not node.last_error
+    waits = own_start or node.lifecycle == "configuring"
     if (node.model_loaded is False or node.lifecycle == "unconfigured") and not waits:
         reason = f" ({node.last_error.rstrip('.')})" if node.last_error else ""
         yield Finding(

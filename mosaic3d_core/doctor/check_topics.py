@@ -31,7 +31,8 @@ def check_topics(seen: Observations) -> Iterator[Finding]:
 
 def _absent(seen: Observations, topic: TopicObservation) -> Finding:
     where = "the bag has no such topic" if seen.source == "bag" else "nobody publishes it"
-    return Finding("topic_absent", topic.name, f"No messages on '{topic.name}' ({topic.role}): {where}.", _advice(seen, topic))
+    role = "" if topic.name == f"/{topic.role}" else f" ({topic.role})"
+    return Finding("topic_absent", topic.name, f"No messages on '{topic.name}'{role}: {where}.", _advice(seen, topic))
 
 
 def _advice(seen: Observations, topic: TopicObservation) -> str:

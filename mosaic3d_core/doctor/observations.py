@@ -293,6 +293,13 @@ class Observations:
         return [role.removesuffix("depth/image") for role in self.topics if role.endswith("depth/image")]
 
 
+def in_order(names: Mapping[str, str]) -> dict[str, str]:
+    """Names of inputs by role, camera by camera in the order of :data:`CAMERA_ROLES`, the others last."""
+    prefixes = list(dict.fromkeys(role.removesuffix(part) for role in names for part in CAMERA_ROLES if role.endswith(part)))
+    roles = [prefix + part for prefix in prefixes for part in CAMERA_ROLES]
+    return {role: names[role] for role in (*(r for r in roles if r in names), *(r for r in names if r not in roles))}
+
+
 def role_kinds(role: str) -> tuple[str, ...]:
     """Message types that an input of this role may have."""
     if role.endswith("camera_info"):

@@ -180,7 +180,7 @@ class LiveObserver:
         state = self._ask(GetState, f"{name}/get_state", GetState.Request())
         self._until(lambda: name in self._diagnostics, _ANSWER_S)
         report = read_report(name, self._diagnostics.get(name, {}))
-        lifecycle = report.state.lifecycle if state is None else state.current_state.label
+        lifecycle = (state.current_state.label if state else "") or report.state.lifecycle
         return replace(report, state=replace(report.state, responds=reply is not None, lifecycle=lifecycle)), settings
 
     def _ask(self, kind: Any, service: str, request: Any) -> Any:
@@ -210,9 +210,8 @@ class LiveObserver:
             known = graph.guess_inputs(self._node, name)
         space = (wanted.namespace or "").strip("/") if name is None else name.rpartition("/")[0].strip("/")
         prefix = f"/{space}" if space else ""
-        roles = [role for role in known if role.endswith(CAMERA_ROLES)]
-        prefixes = dict.fromkeys(role.removesuffix(part) for role in roles for part in CAMERA_ROLES if role.endswith(part))
-        roles = [before + part for before in prefixes or ("",) for part in CAMERA_ROLES]
+        seen = [role.removesuffix(part) for role in known for part in CAMERA_ROLES if role.endswith(part)]
+        roles = [before + part for before in dict.fromkeys(seen or [""]) for part in CAMERA_ROLES]
         if settings.pose_source in ("pose", "odom"):
             roles.append(settings.pose_source)
         names = {role: known.get(role, f"{prefix}/{role}") for role in roles}

@@ -86,9 +86,12 @@ def test_a_warning_is_the_first_cause_and_names_the_others():
     robot = Robot(publishers=0)
     robot.time_s += 6.0
     warning = robot.check.warning()
-    assert warning.startswith("No messages on '/rgb/image' (rgb/image): nobody publishes it.")
+    assert warning.startswith("No messages on '/rgb/image': nobody publishes it.")
     assert "[topic_absent]" in warning
-    assert "3 more: topic_absent; see /diagnostics" in warning
+    assert (
+        "3 more: topic_absent /depth/image, topic_absent /rgb/camera_info, topic_absent /depth/camera_info; see /diagnostics"
+        in warning
+    )
 
 
 def test_frames_without_effect_are_explained_by_their_drops():
