@@ -74,7 +74,7 @@ class MatchedSubscription:
                 self._before, self._present = self._present, self._subscribe(self._wanted(offers))
         elif changed:  # before the new one took over
             self._node.destroy_subscription(self._present)
-            self._before, self._present = None, self._before
+            self._present, self._before = self._before, None
         elif self._heard == self._generation or not offers:
             self._node.destroy_subscription(self._before)
             self._before = None

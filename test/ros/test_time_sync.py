@@ -2,6 +2,9 @@
 
 import random
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from mosaic3d_ros.time_sync import PairSynchronizer
 
 MS = 1_000_000
@@ -56,3 +59,24 @@ def test_no_interleaving_of_the_two_streams_loses_anything():
             ahead[kind] += 1
         assert [(d[1], c[1]) for d, c in pairs] == [(k, k) for k in range(60)]
         assert not drops
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("dcx"), st.integers(0, 60)), max_size=80), st.integers(1, 6))
+def test_every_image_is_paired_dropped_unused_or_waiting(events, queue_size):
+    """Any order, any rates, equal stamps, and clearing in between; partners are never further apart than the slop."""
+    pairs, drops, unused = [], [], []
+    sync = PairSynchronizer(0.02, queue_size, lambda d, c: pairs.append((d, c)), drops.append, lambda: unused.append(1))
+    came = {"d": 0, "c": 0}
+    for kind, moment in events:
+        if kind == "x":
+            sync.clear("time_jump")
+            continue
+        came[kind] += 1
+        (sync.add_depth if kind == "d" else sync.add_color)(moment * 7 * MS, moment * 7)
+        depth, color = sync.waiting
+        assert came["d"] == len(pairs) + len(drops) + depth
+        assert came["c"] == len(pairs) + len(unused) + color
+        assert max(depth, color) <= queue_size
+    assert all(abs(d - c) <= 20 for d, c in pairs)
+    assert set(drops) <= {"no_color", "time_jump"}
