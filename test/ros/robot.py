@@ -23,7 +23,7 @@ CAMERA = PinholeCamera(130.0, 130.0, 79.5, 59.5, 160, 120)
 
 
 class Robot:
-    """A camera driver and a client in one, in a namespace if there are several."""
+    """A camera driver and a client in one; in a namespace, with transforms of its own, if there are several."""
 
     def __init__(self, namespace=""):
         self.context = rclpy.context.Context()
@@ -35,7 +35,7 @@ class Robot:
         self.node.create_subscription(String, "perception_node/progress", self._on_progress, qos.LATCHED)
         kinds = {"rgb/image": Image, "depth/image": Image, "rgb/camera_info": CameraInfo, "depth/camera_info": CameraInfo}
         self.out = {topic: self.node.create_publisher(kind, topic, qos.CAMERA_OUT) for topic, kind in kinds.items()}
-        self.tf = self.node.create_publisher(TFMessage, "/tf", qos.TF)
+        self.tf = self.node.create_publisher(TFMessage, "tf" if namespace else "/tf", qos.TF)
         self.clients = {}
 
     def _on_progress(self, message):
