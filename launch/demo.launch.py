@@ -26,6 +26,7 @@ ARGUMENTS = {
     "namespace": ("", "Namespace of both nodes"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
     "checkpoint": ("", "Checkpoint file of the 3D encoder; empty = the one that comes with the package"),
+    "viewer_port": ("", "Port of the 3D view in the browser; empty = no view"),
 }
 
 
@@ -35,7 +36,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()
     ]
-    forwarded = ("rviz", "namespace", "log_level", "checkpoint")
+    forwarded = ("rviz", "namespace", "log_level", "checkpoint", "viewer_port")
     perception = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(SHARE / "launch" / "perception.launch.py")),
         launch_arguments={name: LaunchConfiguration(name) for name in forwarded}.items(),

@@ -114,7 +114,8 @@ class Given:
         """Topics and the service: what was given, else what the preset says, else the node's own names."""
         topics = self.preset["topics"]
         images = [(name, self[argument] or topics.get(argument, name)) for name, argument in IMAGES.items()]
-        return images + [(name, self[argument] or name) for name, argument in NAMES.items()]
+        named = images + [(name, self[argument] or name) for name, argument in NAMES.items()]
+        return [(name, topic) for name, topic in named if topic != name]
 
     def parameters(self) -> dict[str, Any]:
         """What goes over the parameter file: the preset, and over it what was given."""
@@ -155,38 +156,35 @@ def bag_ended(event: ProcessExited, context: LaunchContext) -> list[LaunchDescri
     return [LogInfo(msg=text)]
 
 
-def play_when_active(given: Given, node: LifecycleNode) -> list[LaunchDescriptionEntity]:
-    """The bag, from the moment on in which the node takes frames, so that none is missed while its model loads."""
-    player = bag_player(given)
-    return [
-        RegisterEventHandler(
-            OnStateTransition(target_lifecycle_node=node, goal_state="active", entities=[player], handle_once=True)
-        ),
-        RegisterEventHandler(OnProcessExit(target_action=player, on_exit=bag_ended)),
-    ]
+def node_and_bag(given: Given, **node: Any) -> list[LaunchDescriptionEntity]:
+    """The node, and the bag from the moment on in which the node takes frames: none is missed while its model loads.
+
+    The node manages itself (parameter autostart); as a LifecycleNode, launch hears of its states.
+    """
+    player, perception = bag_player(given), LifecycleNode(**node)
+    active = OnStateTransition(target_lifecycle_node=perception, goal_state="active", entities=[player], handle_once=True)
+    ended = OnProcessExit(target_action=player, on_exit=bag_ended)
+    return [RegisterEventHandler(active), RegisterEventHandler(ended), perception]
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Everything that depends on the values of the arguments."""
     given = Given(context)
     parameters, remappings = given.parameters(), given.remappings()
-    # It manages itself (parameter autostart); as a LifecycleNode, launch also hears of its states.
-    node = LifecycleNode(
-        package="mosaic3d_ros",
-        executable="perception_node",
-        name="perception_node",
-        namespace=given["namespace"],
-        parameters=[given["params_file"], parameters],
-        remappings=remappings,
-        arguments=["--ros-args", "--log-level", given["log_level"]],
-        output="screen",
-    )
+    node: dict[str, Any] = {
+        "package": "mosaic3d_ros",
+        "executable": "perception_node",
+        "name": "perception_node",
+        "namespace": given["namespace"],
+        "parameters": [given["params_file"], parameters],
+        "remappings": remappings,
+        "arguments": ["--ros-args", "--log-level", given["log_level"]],
+        "output": "screen",
+    }
     entities: list[LaunchDescriptionEntity] = []
-    if given["bag"]:
-        entities += play_when_active(given, node)
-    if "driver" in given.preset:
+    if "driver" in given.preset and not given["bag"]:
         entities.append(LogInfo(msg=f"Preset {given['camera']} expects the topics of: {given.preset['driver']}"))
-    entities.append(node)
+    entities += node_and_bag(given, **node) if given["bag"] else [Node(**node)]
     if given.is_true("rviz"):
         entities.append(rviz(given, parameters["use_sim_time"], remappings))
     return entities
