@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import socket
 import threading
@@ -78,6 +79,7 @@ class MapViewer:
         self._server.on_client_disconnect(self._disconnected)
         self._builder = threading.Thread(target=self._build, name="viewer-build", daemon=True)
         self._builder.start()
+        atexit.register(self.close)
 
     @property
     def url(self) -> str:
@@ -100,6 +102,7 @@ class MapViewer:
         if self._closed.is_set():
             return
         self._closed.set()
+        atexit.unregister(self.close)
         self._fresh.set()
         with self._lock:
             sessions = list(self._sessions.values())

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import viser
 
     from mosaic3d_core.query import DetectedObject
+    from mosaic3d_core.query.relations import RelationalResult
 
 _LONGEST_NAME = 60
 _MOST_BUTTONS = 8
@@ -34,8 +35,8 @@ def age_text(seconds: float) -> str:
 
 
 def line_html(text: str, kind: str = "plain") -> str:
-    """A line of text; kind "error" is red, "status" is small print."""
-    color = {"error": "color:#d6336c;", "status": "opacity:0.75;"}.get(kind, "")
+    """A line of text; kind "error" is red, "status" and "detail" are small print."""
+    color = {"error": "color:#d6336c;", "status": "opacity:0.75;", "detail": "opacity:0.75;"}.get(kind, "")
     return f'<div class="mosaic3d-{kind}" {_MARGIN}><span style="{color}">{html.escape(text)}</span></div>' if text else ""
 
 
@@ -45,6 +46,13 @@ def answer_text(text: str, objects: Sequence[DetectedObject]) -> str:
         return f'"{shortened(text)}": nothing like that here'
     count = f"{len(objects)} object" + ("s" if len(objects) > 1 else "")
     return f'"{shortened(text)}": {count}, best {max(found.score for found in objects):.2f}'
+
+
+def answer_details(answer: RelationalResult) -> tuple[str, ...]:
+    """Lines about an answer to a text with relations: why each of the best objects answers, and what was not found."""
+    reasons = zip(answer.result.objects, answer.reasons, strict=True)
+    lines = [f"#{found.id}: {shortened(reason, 200)}" for found, reason in reasons if reason]
+    return (*lines[:_MOST_BUTTONS], *(shortened(note, 200) for note in answer.notes))
 
 
 def button_text(found: DetectedObject) -> str:
@@ -131,10 +139,13 @@ class Panel:
         if self._is_new("status", text):
             self._status.content = line_html(text, "status")
 
-    def show_answer(self, text: str, objects: Sequence[DetectedObject] = (), error: bool = False) -> None:
-        """Set the line about the answer, and a button per object, best first."""
-        if self._is_new("answer", (text, error)):
-            self._answer.content = line_html(text, "error" if error else "plain")
+    def show_answer(
+        self, text: str, objects: Sequence[DetectedObject] = (), details: Sequence[str] = (), error: bool = False
+    ) -> None:
+        """Set the line about the answer, more lines in small print, and a button per object, best first."""
+        if self._is_new("answer", (text, tuple(details), error)):
+            lines = [line_html(text, "error" if error else "plain"), *(line_html(line, "detail") for line in details)]
+            self._answer.content = "".join(lines)
         best = tuple(objects[:_MOST_BUTTONS])
         labels = [button_text(found) for found in best]
         if self._is_new("buttons", tuple(labels)):

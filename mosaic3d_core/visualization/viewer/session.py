@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from mosaic3d_core.errors import QueryError
-from mosaic3d_core.visualization.viewer.panel import Panel, age_text, answer_text
+from mosaic3d_core.visualization.viewer.panel import Panel, age_text, answer_details, answer_text
 from mosaic3d_core.visualization.viewer.scene import MODES, Boxes, Mode, Scene
 from mosaic3d_core.visualization.viewer.sender import Sender
 
@@ -56,6 +57,8 @@ class _Wishes:
     min_score: float
     points: int
     text: str | None = None
+    asked: int = 0
+    T_world_camera: NDArray[np.float64] | None = None
     mode: Mode = "Colour"
     boxes: bool = True
     names: bool = True
@@ -120,8 +123,9 @@ class Session:
             return
         with self._lock:
             self._wishes = replace(self._wishes, **{name: value})
-            if name == "text":
-                self._wishes = replace(self._wishes, mode="Heat")
+            if name == "text":  # asked from where the eye is now; "left of" stays so when the eye moves
+                pose, number = _pose(self._client.camera), self._wishes.asked + 1
+                self._wishes = replace(self._wishes, mode="Heat", asked=number, T_world_camera=pose)
         self._changed.set()
 
     def _fly_to(self, found: DetectedObject) -> None:
@@ -200,8 +204,8 @@ class Session:
 
     def _answer(self, scene: Scene, wishes: _Wishes) -> None:
         """Ask anew where the map or the question has changed, and show what came of it."""
-        question = (scene, wishes.text, wishes.min_score)
-        if wishes.text is None or question == self._asked:
+        question = (scene, wishes.asked, wishes.min_score)
+        if wishes.text is None or wishes.T_world_camera is None or question == self._asked:
             return
         self._result = self._heat = None
         if scene.data.ask is None:
@@ -209,12 +213,13 @@ class Session:
             return
         self._asked = question
         try:
-            result = scene.data.ask(wishes.text, wishes.min_score)
+            answer = scene.data.ask(wishes.text, wishes.min_score, wishes.T_world_camera)
         except QueryError as error:
             self._panel.show_answer(str(error), error=True)
             return
+        result = answer.result
         self._result, self._heat = result, scene.heat_colors(result)
-        self._panel.show_answer(answer_text(result.texts[0], result.objects), result.objects)
+        self._panel.show_answer(answer_text(result.texts[0], result.objects), result.objects, answer_details(answer))
 
     def _colors(self, scene: Scene, wishes: _Wishes) -> NDArray[np.uint8]:
         if wishes.mode == "Heat" and self._heat is not None:
@@ -246,3 +251,12 @@ class Session:
     def _flush(self) -> None:
         self._client.flush()
         self._closed.wait(_PAUSE_S)
+
+
+def _pose(camera: viser.CameraHandle) -> NDArray[np.float64]:
+    """T_world_camera of a browser's eye: z forward, x right, y down. Shape (4, 4)."""
+    w, *xyz = np.asarray(camera.wxyz, np.float64)
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_quat([*xyz, w]).as_matrix()
+    pose[:3, 3] = camera.position
+    return pose

@@ -6,15 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mosaic3d_core.query.config import QueryConfig
+from mosaic3d_core.query.relations import RelationalResult, Viewpoint, query_with_relations
 
 if TYPE_CHECKING:
     from mosaic3d_core.mapping import MapSnapshot
     from mosaic3d_core.models.scene_encoder import FeatureMap
-    from mosaic3d_core.query import InstanceView, Labelling, QueryEngine, QueryResult
+    from mosaic3d_core.query import InstanceView, Labelling, QueryEngine
 
-Ask = Callable[[str, float], "QueryResult"]
-"""Answers a text with a least score in [0, 1] on the map that is shown; QueryError says in one sentence what was wrong."""
+Ask = Callable[[str, float, NDArray[np.float64]], RelationalResult]
+"""Answers a text on the map that is shown; QueryError says in one sentence what was wrong.
+
+Its arguments are the text, the least score in [0, 1], and the pose T_world_camera (4, 4; z forward, x right, y down) of who asks.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +63,8 @@ class ViewData:
             live: See the class.
         """
 
-        def ask(text: str, min_score: float) -> QueryResult:
-            return engine.query(features, [text], min_score=min_score, instances=instances)
+        def ask(text: str, min_score: float, T_world_camera: NDArray[np.float64]) -> RelationalResult:
+            viewpoint = Viewpoint.from_pose(T_world_camera, optical=True, up=features.snapshot.up)
+            return query_with_relations(engine, features, [text], min_score, instances=instances, viewpoint=viewpoint)
 
         return cls(features.snapshot, labelling, ask, engine.config.min_score, live)

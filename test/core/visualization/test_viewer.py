@@ -186,7 +186,7 @@ def test_typed_words_bring_heat_the_best_objects_and_a_flight_to_them(viewer, vi
         client.find("  chair ")
         assert client.pump(lambda: "&quot;chair&quot;: 1 object, best" in client.html())
         (label,) = [text for text in client.buttons() if "chair" in text]
-        (found,) = view.ask("chair", 0.4).objects
+        (found,) = view.ask("chair", 0.4, np.eye(4)).result.objects
         assert label.startswith(f"{found.score:.2f}")
         assert label.endswith(f"#{found.id}")
         client.settle()
@@ -200,6 +200,20 @@ def test_typed_words_bring_heat_the_best_objects_and_a_flight_to_them(viewer, vi
         client.set("Least score", 1.0)
         assert client.pump(lambda: "nothing like that here" in client.html())
         assert client.pump(lambda: not [text for text in client.buttons() if "chair" in text])
+
+
+@pytest.mark.parametrize(("side", "found"), [(-1.0, "1 object"), (1.0, "nothing like that here")])
+def test_relations_are_meant_as_seen_in_the_page(viewer, view, side, found):
+    """The red chair lies at (0.5, 0.5), the blue box at (1.5, 1.4): left and right change with the side one looks from."""
+    viewer.show(view)
+    with ViewerClient.connected(viewer) as client:
+        assert client.pump(shows_all(client, len(view.snapshot)))
+        eye = np.array([1.0, 0.95, 1.0]) + side * 3 * np.array([-0.7, 0.7, 0])  # on either side of the line between them
+        client.look(eye, np.array([1.0, 0.95, 0.2]))
+        client.find("the chair left of the box")
+        assert client.pump(lambda: found in client.html())
+        if found == "1 object":
+            assert "box" in client.html().split("mosaic3d-detail")[1]  # the reason
 
 
 def test_two_browsers_have_questions_of_their_own(viewer, view):
@@ -258,10 +272,10 @@ def test_an_unexpected_failure_is_reported_and_the_page_goes_on(view):
     errors = []
     viewer = MapViewer(0, on_error=errors.append)
 
-    def ask(text, min_score):
+    def ask(text, min_score, T_world_camera):
         if text == "boom":
             raise RuntimeError("out of something")
-        return view.ask(text, min_score)
+        return view.ask(text, min_score, T_world_camera)
 
     try:
         viewer.show(replace(view, ask=ask))

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import viser
 import zstandard
+from scipy.spatial.transform import Rotation
 from websockets.sync.client import connect
 
 _CAMERA = {
@@ -150,6 +151,14 @@ class ViewerClient:
         self.set("Find", text)
         form = next(uuid for uuid, c in self.controls.items() if c["kind"] == "GuiFormMessage")
         self._send({"type": "GuiFormSubmitMessage", "uuid": form})
+
+    def look(self, eye, target):
+        """Move the camera: from a place (3,) towards another, z up."""
+        forward = (target - eye) / np.linalg.norm(target - eye)
+        right = np.cross(forward, [0, 0, 1.0])
+        right /= np.linalg.norm(right)
+        x, y, z, w = Rotation.from_matrix(np.stack([right, np.cross(forward, right), forward], axis=1)).as_quat().tolist()
+        self._send({**_CAMERA, "wxyz": (w, x, y, z), "position": eye.tolist(), "look_at": target.tolist()})
 
     def send_raw(self, message):
         """Anything else a page can send."""
