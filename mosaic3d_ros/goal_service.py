@@ -77,7 +77,7 @@ class GoalService:
         response.reachable = goal.reachable
         response.map_generation = snapshot.generation
         response.success = True
-        name = f"{found.text or 'object'} {found.id}"
+        name = f"object {found.id}" + (f' ("{found.text[:60]}")' if found.text else "")
         reach = "" if goal.reachable else ", not known to be reachable (no robot_frame)"
         response.message = printable(
             f"Goal {goal.distance_m:.2f} m from {name}, {goal.clearance_m:.2f} m from the nearest obstacle{reach}."

@@ -18,6 +18,7 @@ from mosaic3d_core.query.relations.grammar import Thing, parse
 from mosaic3d_core.query.relations.matching import Matcher
 from mosaic3d_core.query.relations.region import RegionBox
 from mosaic3d_core.query.relations.viewpoint import Viewpoint
+from mosaic3d_core.query.relations.words import SURFACES
 from mosaic3d_core.query.results import DetectedObject, QueryResult
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def query_with_relations(
             raise QueryError(f'"{_short(text)}" has more than {config.max_relations} relations; ask for less at once')
     least, limit = check_min_score(min_score, engine.config), check_max_objects(max_objects)
     heads, anchors = names_of(things)
+    if any(not one.noun and not one.is_viewer for thing in things for one in thing.walk()):
+        anchors = list(dict.fromkeys([*anchors, *SURFACES]))
     if sum(map(len, (heads, anchors))) > engine.config.max_texts:
         raise QueryError(
             f"the texts name {len(heads) + len(anchors)} things, at most {engine.config.max_texts} are looked for at once"
@@ -184,10 +187,14 @@ class _Search:
         if view is None:
             raise QueryError("a text that asks for anything needs the instances of the map; name what to look for")
         allowed = None if region is None else region.mask(self._map.snapshot.centroids)
+        surface = np.zeros(len(self._map.voxel_of_point), bool)
+        for name in SURFACES:
+            for flat in self._of_anchors[name]:
+                surface[flat.voxel_indices] = True
         found = []
         for number, one in enumerate(view.instances):
             shape = view.shape(number, allowed)
-            if shape is not None and len(shape[0]) >= self._engine.config.min_object_voxels:
+            if shape is not None and len(shape[0]) >= self._engine.config.min_object_voxels and surface[shape[0]].mean() <= 0.5:
                 found.append(DetectedObject(one.id, "", 1.0, shape[1], shape[0], one))
         return found
 

@@ -132,8 +132,10 @@ DETERMINERS = frozenset(
 )
 #: The one who asks, or the robot that is asked: the viewpoint.
 VIEWERS = frozenset({"me", "myself", "you"})
-#: Stands for every instance of the map.
+#: Stands for every instance of the map but the surfaces of the room.
 ANYTHING = frozenset(["anything", "something", "everything", "thing", "things", "object", "objects", "stuff"])
+#: Of "anything", what the room itself is made of is no answer.
+SURFACES = ("floor", "wall", "ceiling")
 #: Before a relation, these only say how a thing is there.
 POSTURES = frozenset(["standing", "lying", "sitting", "hanging", "leaning", "placed", "located", "mounted"])
 #: Parts of a thing and rooms: where they are the anchor, the phrase is an ordinary description.
