@@ -24,6 +24,9 @@ from mosaic3d_ros.time_sync import PairSynchronizer
 
 __all__ = ["FrameCounters", "FrameIntake", "PendingFrames", "PosedFrame", "RawFrame", "assemble"]
 
+#: Reasons for which a later time fails as well.
+_LASTING = ("too_early", "unknown_frame", "not_connected")
+
 
 class PendingFrames:
     """Frames that wait for their pose: a bounded queue that never blocks a callback.
@@ -78,17 +81,27 @@ class PendingFrames:
     def poll(self) -> None:
         """Pass on the frames whose pose has come; drop those that waited too long."""
         still: deque[RawFrame] = deque()
+        # What is not yet known at one time is not known later either: a robot sends thousands of transforms per second, and
+        # each of them asks again for all that waits.
+        missing: dict[tuple[str, str], tuple[int, TransformLookupError]] = {}
         for frame in self._waiting:
-            try:
-                posed = self._resolve(frame)
-            except TransformLookupError as error:
-                self.last_problem = str(error)
-                if time.monotonic() - frame.arrived_s < self._timeout_s:
-                    still.append(frame)
+            frames = (frame.depth.header.frame_id, frame.color.header.frame_id)
+            since_ns, error = missing.get(frames, (0, None))
+            if error is None or frame.stamp_ns < since_ns:
+                try:
+                    posed = self._resolve(frame)
+                except TransformLookupError as found:
+                    error = found
+                    if error.reason in _LASTING:
+                        missing[frames] = frame.stamp_ns, error
                 else:
-                    self._on_drop("too_old" if error.reason == "too_old" else "no_pose", str(error))
+                    self._on_ready(posed)
+                    continue
+            self.last_problem = str(error)
+            if time.monotonic() - frame.arrived_s < self._timeout_s:
+                still.append(frame)
             else:
-                self._on_ready(posed)
+                self._on_drop("too_old" if error.reason == "too_old" else "no_pose", str(error))
         self._waiting = still
 
     def _resolve(self, frame: RawFrame) -> PosedFrame:

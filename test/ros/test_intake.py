@@ -92,6 +92,23 @@ def test_image_from_before_all_poses_is_too_old():
     assert camera.dropped == {"too_old": 1}
 
 
+def test_many_that_wait_cost_one_question_each_time():
+    camera, asked = Camera(capacity=30), []
+    lookup = camera.buffer.lookup
+    camera.buffer.lookup = lambda *question: (asked.append(question), lookup(*question))[1]
+    for number in range(30):
+        camera.send(SECOND + number * SECOND // 30)
+    asked.clear()
+    camera.buffer.set("map", "depth", SECOND // 2, shifted(0))
+    camera.pending.poll()
+    assert len(asked) == 1
+    assert len(camera.pending) == 30
+    camera.buffer.set("map", "depth", SECOND + SECOND // 2, shifted(0))
+    camera.pending.poll()
+    assert len(asked) == 1 + 16 + 1  # the 16 whose time has come, and the first of the others
+    assert [posed.raw.stamp_ns for posed in camera.ready] == [SECOND + number * SECOND // 30 for number in range(16)]
+
+
 def test_when_too_many_wait_the_oldest_goes():
     camera = Camera(capacity=2)
     for number in (1, 2, 3):
