@@ -36,6 +36,7 @@ TRUTH = ["true", "false", "True", "False"]
 ARGUMENTS: dict[str, tuple[str, str, list[str] | None]] = {
     "params_file": (str(CONFIG / "perception.yaml"), "YAML file with the parameters of perception_node", None),
     "namespace": ("", "Namespace of the node and of its relative topics", None),
+    "namespaced_tf": ("false", "Transforms on tf and tf_static in the namespace, for several robots", TRUTH),
     "use_sim_time": ("", "Take the time from /clock; empty = as the bag or the preset needs it, else false", ["", *TRUTH]),
     "autostart": (
         "",
@@ -115,6 +116,8 @@ class Given:
         topics = self.preset["topics"]
         images = [(name, self[argument] or topics.get(argument, name)) for name, argument in IMAGES.items()]
         named = images + [(name, self[argument] or name) for name, argument in NAMES.items()]
+        if self.is_true("namespaced_tf"):
+            named += [("/tf", "tf"), ("/tf_static", "tf_static")]
         return [(name, topic) for name, topic in named if topic != name]
 
     def parameters(self) -> dict[str, Any]:

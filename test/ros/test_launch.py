@@ -157,6 +157,10 @@ def test_what_the_user_gives_counts_more_than_the_preset(prefix):
     assert values == {"images_are": "rectified", "use_sim_time": False, "map_frame": "odom", "autostart": False}
 
 
+def test_robots_of_a_fleet_can_have_transforms_of_their_own(prefix):
+    assert Started(namespace="robot1", namespaced_tf="true").remappings() == {"/tf": "tf", "/tf_static": "tf_static"}
+
+
 def test_the_viewers_port_and_the_device_become_parameters_only_when_given(prefix):
     assert Started(viewer_port="8080", device="cuda").parameters()[1] == {
         "use_sim_time": False,
