@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from mosaic3d_core.geometry.transforms import pose_to_matrix
 
 _POSE_NUMBERS = 7
+_NAME = re.compile(r"[A-Za-z]\w*(/[A-Za-z]\w*)*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ def camera_settings(values: Mapping[str, Any]) -> list[CameraSettings]:
         ValueError: One sentence that names the parameter.
     """
     names = [name.strip("/") for name in values["cameras"] if name.strip("/")] or [""]
+    for name in names:
+        if name and not _NAME.fullmatch(name):
+            raise ValueError(
+                f"Parameter 'cameras' has the name '{name[:80]}', which cannot be part of a topic: use letters,"
+                " digits and _, with / between parts."
+            )
     if len(set(names)) != len(names):
         raise ValueError(f"Parameter 'cameras' names a camera twice: {', '.join(names)}.")
     source = values["pose_source"]

@@ -372,6 +372,8 @@ def test_inputs_that_were_taken_down_take_nothing_more_and_can_be_made_again(lis
     ("changes", "text"),
     [
         ({"cameras": ["a", "/a"]}, "names a camera twice"),
+        ({"cameras": ["my camera"]}, "'my camera', which cannot be part of a topic"),
+        ({"cameras": ["a//b"]}, "cannot be part of a topic"),
         ({"cameras": ["a", "b"], "pose_source": "pose"}, "pose_child_frame"),
         ({"pose_source": "static"}, "static_pose"),
         ({"static_pose": [1.0, 2.0, 3.0], "pose_source": "static"}, "expected 7"),

@@ -190,7 +190,7 @@ def test_recording_that_starts_anew_goes_on_with_the_new_time():
 class Messages:
     """PoseInputs on a real node, and publishers that feed it, over DDS."""
 
-    def __init__(self, pose_source):
+    def __init__(self, pose_source, **changes):
         self.context = rclpy.Context()
         rclpy.init(args=[], context=self.context)
         self.node = Node("inputs", context=self.context)
@@ -198,7 +198,7 @@ class Messages:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.executor.add_node(self.robot)
-        values = {spec.name: spec.default for spec in parameters.PERCEPTION} | {"pose_source": pose_source}
+        values = {spec.name: spec.default for spec in parameters.PERCEPTION} | {"pose_source": pose_source, **changes}
         self.bad, self.changes = [], []
         group = MutuallyExclusiveCallbackGroup()
         self.inputs = PoseInputs(
@@ -240,8 +240,8 @@ class Messages:
 def connect():
     opened = []
 
-    def open_messages(pose_source):
-        opened.append(Messages(pose_source))
+    def open_messages(pose_source, **changes):
+        opened.append(Messages(pose_source, **changes))
         return opened[-1]
 
     yield open_messages
@@ -264,6 +264,22 @@ def test_stamped_poses_are_interpolated_at_the_image(connect):
     np.testing.assert_allclose(pose, shifted(10.5), atol=1e-9)
     with pytest.raises(LookupError, match="poses on topic '/pose'"):
         messages.inputs.source.pose_at("camera", 30 * SECOND)
+
+
+@pytest.mark.ros
+def test_stamped_poses_of_the_base_reach_the_camera_through_tf(connect):
+    messages = connect("pose", pose_child_frame="base")
+    messages.send(messages.static, TFMessage(transforms=[transform("base", "camera", 0, shifted(0, 0, 0.4))]))
+    pose = PoseStamped(header=convert.make_header("map", SECOND), pose=convert.pose_from_matrix(shifted(1)))
+    messages.send_until(messages.out, pose, lambda: messages.knows("camera", SECOND))
+    np.testing.assert_allclose(messages.inputs.source.pose_at("camera", SECOND), shifted(1, 0, 0.4), atol=1e-9)
+
+
+@pytest.mark.ros
+def test_images_without_a_frame_are_told_to_have_one(connect):
+    messages = connect("tf")
+    with pytest.raises(LookupError, match="empty frame_id"):
+        messages.inputs.source.pose_at("", SECOND)
 
 
 @pytest.mark.ros
