@@ -133,15 +133,22 @@ class QueryService:
     def handle(self, request: QueryObjects.Request, response: QueryObjects.Response) -> QueryObjects.Response:
         """Service callback."""
         began = time.perf_counter()
+        answer = None
         try:
             answer = self._answer(request, response)
-            response.elapsed_ms = (time.perf_counter() - began) * 1e3
-            self._on_answer(answer)
         except Exception as error:
             response = QueryObjects.Response(success=False, message=error_message(error, "query_objects"))
             response.header.frame_id = printable(self._frames.name(request.frame_id))
-            response.elapsed_ms = (time.perf_counter() - began) * 1e3
+        response.elapsed_ms = (time.perf_counter() - began) * 1e3
+        if answer is not None:
+            self._publish(answer)
         return response
+
+    def _publish(self, answer: Answer) -> None:
+        try:
+            self._on_answer(answer)
+        except Exception as error:  # the client has its answer all the same
+            _LOGGER.error("publishing a query failed: %s: %s", type(error).__name__, error, exc_info=error)
 
     def _answer(self, request: QueryObjects.Request, response: QueryObjects.Response) -> Answer:
         encoded = self._newest()
