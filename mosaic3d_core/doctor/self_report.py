@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from mosaic3d_core.doctor.observations import NodeState, Transport
 
 _TOPIC, _RECEIVED, _DROPPED = "topic ", "received ", "dropped "
+_MOST_DIGITS = 18
 _LONGEST = 100_000  # keys that are read of a message of anybody
 
 
@@ -67,35 +68,36 @@ def read_report(name: str, values: Mapping[str, str]) -> SelfReport:
     """
     values = dict(list(values.items())[:_LONGEST])
     topics = {key.removeprefix(_TOPIC): value for key, value in values.items() if key.startswith(_TOPIC) and value}
-    drops = {
-        key.removeprefix(_DROPPED): int(value) for key, value in values.items() if key.startswith(_DROPPED) and value.isdecimal()
-    }
+    counts = {key.removeprefix(_DROPPED): _number(value) for key, value in values.items() if key.startswith(_DROPPED)}
     state = NodeState(
         name,
         lifecycle=values.get("lifecycle", ""),
         model_loaded={"true": True, "false": False}.get(values.get("model loaded", "")),
         paused=values.get("paused") == "true",
-        dropped=drops,
+        dropped={reason: count for reason, count in counts.items() if count is not None},
         last_drop=values.get("last drop", ""),
         last_error=values.get("last error", ""),
     )
     transport = None
     if "shared memory bytes" in values:
-        num_bytes = values["shared memory bytes"]
         transport = Transport(
             name,
-            int(num_bytes) if num_bytes.isdecimal() else None,
+            _number(values["shared memory bytes"]),
             values.get("Fast DDS profile", ""),
             values.get("Fast DDS profile problem", ""),
         )
     received = [value for key, value in values.items() if key.startswith(_RECEIVED) and key.endswith("depth/image")]
-    fused = values.get("fused", "")
     state = replace(
         state,
-        received=sum(int(value) for value in received if value.isdecimal()) if received else None,
-        fused=int(fused) if fused.isdecimal() else 0,
+        received=sum(_number(value) or 0 for value in received) if received else None,
+        fused=_number(values.get("fused", "")) or 0,
     )
     return SelfReport(topics, state, transport, values)
+
+
+def _number(text: str) -> int | None:
+    """A count out of a text, None where it is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def since(earlier: NodeState, later: NodeState) -> NodeState:

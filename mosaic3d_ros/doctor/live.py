@@ -105,7 +105,7 @@ class LiveObserver:
             other: whether there are several is known only after a while.
     """
 
-    def __init__(self, node: Node, transport: Transport, discovery_s: tuple[float, float] = (1.0, 4.0)) -> None:
+    def __init__(self, node: Node, transport: Transport, discovery_s: tuple[float, float] = (1.0, 6.0)) -> None:
         self._node = node
         self._transport = transport
         self._discovery_s = discovery_s
@@ -134,7 +134,7 @@ class LiveObserver:
         self._uses_sim_time = bool(settings.use_sim_time)
         names = self._names(name, report, wanted, settings)
         for role, topic in names.items():
-            self._subscribe(role, topic)
+            self._subscribe(role, topic, name)
         start_s = time.monotonic()
         self._spin(wanted.seconds)
         window_s = time.monotonic() - start_s
@@ -219,9 +219,9 @@ class LiveObserver:
             names[role] = topic if topic.startswith("/") else f"{prefix}/{topic}"
         return {**names, "tf": known.get("tf", "/tf"), "tf_static": known.get("tf_static", "/tf_static")}
 
-    def _subscribe(self, role: str, topic: str) -> None:
-        published = [p.kind for p in graph.publishers_of(self._node, topic)]
-        kind = next((kind for kind in published if kind in role_kinds(role)), role_kinds(role)[0])
+    def _subscribe(self, role: str, topic: str, owner: str | None) -> None:
+        ends = graph.publishers_of(self._node, topic) + (graph.subscriptions_of(self._node, topic, owner) if owner else ())
+        kind = next((end.kind for end in ends if end.kind in role_kinds(role)), role_kinds(role)[0])
         profile = _ANY_LATCHED if role == "tf_static" else _ANY
 
         def take(message: Any) -> None:

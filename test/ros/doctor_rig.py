@@ -146,16 +146,22 @@ class Graph:
         self.executor.add_node(node)
         return node
 
+    def _spin(self):
+        while not self.stopping.is_set():
+            self.executor.spin_once(timeout_sec=0.05)
+
     def __enter__(self):
         rclpy.init(args=[])
         self.executor = SingleThreadedExecutor()
-        self.thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._spin, daemon=True)
         self.thread.start()
         return self
 
     def __exit__(self, *_error):
-        self.executor.shutdown()
+        self.stopping.set()  # first the thread, then the executor: callbacks that still run need it
         self.thread.join(10.0)
+        self.executor.shutdown()
         for node in self.nodes:
             node.destroy_node()
         rclpy.try_shutdown()

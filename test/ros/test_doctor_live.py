@@ -10,27 +10,29 @@ from argparse import ArgumentParser
 
 import pytest
 import rclpy
+from sensor_msgs.msg import CompressedImage
 
 from mosaic3d_core.cli import cmd_doctor
 from mosaic3d_core.doctor import examine, transport_of
 from mosaic3d_core.doctor.report import EXIT_ERRORS, exit_code
+from mosaic3d_ros import conversions as convert
 from mosaic3d_ros.doctor.__main__ import wanted_from
 from mosaic3d_ros.doctor.live import LiveObserver, SeveralNodesError
 
-from .conftest import ROOT
+from .conftest import ROOT, wait_until
 from .doctor_rig import Faults, FaultyCamera, Graph, StandIn
 
 pytestmark = pytest.mark.ros
 COMMAND = [sys.executable, "-m", "mosaic3d_core.cli", "doctor"]
 
 
-def observe(*options, environment=None):
+def observe(*options, environment=None, patience_s=0.8):
     """What the observer of the command sees in a second, in this process."""
     parser = ArgumentParser()
     cmd_doctor.add_options(parser)
     wanted = wanted_from(parser.parse_args(["--seconds", "1.1", *options]))
     node = rclpy.create_node("doctor_under_test", start_parameter_services=False)
-    observer = LiveObserver(node, transport_of(environment), discovery_s=(0.3, 0.8))
+    observer = LiveObserver(node, transport_of(environment), discovery_s=(0.3, patience_s))
     try:
         return observer.observe(wanted)
     finally:
@@ -207,6 +209,44 @@ def test_a_terminal_without_the_transport_profile_is_told():
         found = examine(observe(environment={}))
     assert [f.code for f in found] == ["node_absent", "transport_small"]
     assert "512 KB" in found[1].problem
+
+
+def test_compressed_colour_is_looked_at_as_it_comes():
+    with Graph() as graph:
+        camera = graph.add(FaultyCamera(Faults(absent=("rgb/image",))))
+        publisher = camera.create_publisher(CompressedImage, "/rgb/image/compressed", 10)
+
+        def send():
+            header = convert.make_header("camera", camera.get_clock().now().nanoseconds)
+            publisher.publish(CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=b"\xff\xd8\xff"))
+
+        camera.create_timer(0.05, send)
+        seen = observe("--rgb", "/rgb/image/compressed")
+    assert [f.code for f in examine(seen)] == ["node_absent"]
+    assert seen.topics["rgb/image"].encodings == ("rgb8; jpeg compressed bgr8",)
+
+
+@pytest.mark.slow
+def test_the_real_node_that_was_not_configured_is_told(start_node):
+    process = start_node("mosaic3d_ros.perception_node", "-p", "autostart:=false")
+    with Graph() as graph:
+        graph.add(FaultyCamera(Faults()))
+        wait_until(lambda: "Waiting to be configured" in process.output(), lambda: time.sleep(0.1), 60.0, "the start")
+        found = examine(observe(patience_s=10.0))
+    assert process.interrupt() == 0
+    assert [f.code for f in found] == ["node_inactive", "model_not_loaded"]
+    assert "ros2 lifecycle set /perception_node configure" in found[0].remedy
+
+
+@pytest.mark.slow
+def test_the_real_node_with_a_player_is_well(start_node, checkpoint):
+    options = ("-p", "sequence:=room:7", "-p", "sequence_options:=['frames=20','width=160','height=120']", "-p", "loop:=true")
+    start_node("mosaic3d_ros.rgbd_player", *options, "-p", "rate:=5.0")
+    node = start_node("mosaic3d_ros.perception_node", "-p", f"checkpoint:={checkpoint}")
+    wait_until(lambda: "Ready" in node.output(), lambda: time.sleep(0.1), 120.0, "the start")
+    with Graph():
+        wait_until(lambda: examine(observe(patience_s=10.0)) == (), lambda: None, 60.0, "a graph in which all is well")
+    assert node.interrupt() == 0
 
 
 def test_one_of_two_robots_is_chosen_by_its_namespace():
