@@ -155,11 +155,12 @@ class MapViewer:
             return
         session.start()
 
-    def _disconnected(self, client: viser.ClientHandle) -> None:
+    async def _disconnected(self, client: viser.ClientHandle) -> None:
+        """On the server's own thread: at the end of Python its pool of threads takes no more work."""
         with self._lock:
             session = self._sessions.pop(client.client_id, None)
         if session is not None:
-            session.close()
+            session.close(0.0)
 
 
 def _start_server(host: str, port: int) -> Any:

@@ -2,9 +2,12 @@
 
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,6 +188,7 @@ def test_typed_words_bring_heat_the_best_objects_and_a_flight_to_them(viewer, vi
         assert client.pump(shows_all(client, len(view.snapshot)))
         client.find("  chair ")
         assert client.pump(lambda: "&quot;chair&quot;: 1 object, best" in client.html())
+        assert client.pump(lambda: any("chair" in text for text in client.buttons()))
         (label,) = [text for text in client.buttons() if "chair" in text]
         (found,) = view.ask("chair", 0.4, np.eye(4)).result.objects
         assert label.startswith(f"{found.score:.2f}")
@@ -339,9 +343,31 @@ def test_a_browser_that_leaves_takes_its_thread_along(viewer, view):
         assert client.pump(shows_all(client, len(view.snapshot)))
         assert viewer.viewers == 1
     end = time.monotonic() + 5
-    while viewer.viewers and time.monotonic() < end:
+    while [t for t in threading.enumerate() if t.name.startswith("viewer-0")] and time.monotonic() < end:
         time.sleep(0.02)
     assert viewer.viewers == 0
+    assert not [t for t in threading.enumerate() if t.name.startswith("viewer-0")]
+
+
+def test_a_program_that_ends_without_closing_ends_quietly():
+    """A viewer that nobody closed, with a browser looking, leaves no message and no hanging process."""
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:3]\n"
+        "from cli_scenes import furniture\n"
+        "from viewer_client import ViewerClient\n"
+        "from mosaic3d_core.mapping import MapSnapshot\n"
+        "from mosaic3d_core.visualization.viewer import MapViewer, ViewData\n"
+        "viewer = MapViewer(0)\n"
+        "viewer.show(ViewData(MapSnapshot.from_points(*furniture())))\n"
+        "context = ViewerClient.connected(viewer)\n"
+        "client = context.__enter__()\n"
+        "assert client.pump(lambda: len(client.points()[0]) > 1000)\n"
+    )
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(here), str(here.parent / "cli")], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 # What cannot be done ----------------------------------------------------------------------------------------

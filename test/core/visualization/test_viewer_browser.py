@@ -76,7 +76,7 @@ def test_typed_words_are_answered_in_the_picture_for_that_browser_alone(browser,
     wait_for_pixels(page, lambda seen: seen["red"] > 500 and seen["blue"] > 500)
     viewer_browser.find(page, "chair")
     page.get_by_text('"chair": 1 object, best').wait_for()
-    assert page.get_by_role("button", name="chair #").count() == 1
+    page.get_by_role("button", name="chair #").wait_for()
     wait_for_pixels(page, lambda seen: seen["yellow"] > 500 and seen["red"] < 50 and seen["blue"] < 50)
     page.screenshot(path=tmp_path / "viewer.png")
     other.bring_to_front()
