@@ -49,18 +49,21 @@ class Planner(Node):
         request = QueryGoal.Request(text=text, object_id=object_id, robot_frame=robot_frame, robot_radius=robot_radius)
         return self._call(self._goals, request)
 
+    def _name_of(self, client: Any) -> str:
+        return self.resolve_service_name(client.srv_name)
+
     def _call(self, client: Any, request: Any) -> Any:
         if not client.wait_for_service(self._timeout_s):
             raise NoAnswerError(
-                f"Service {client.srv_name} did not appear within {self._timeout_s:g} s; is perception_node running, in this"
-                " namespace and ROS_DOMAIN_ID?"
+                f"Service {self._name_of(client)} did not appear within {self._timeout_s:g} s; is perception_node running, in"
+                " this namespace and ROS_DOMAIN_ID?"
             )
         future = client.call_async(request)
         end = time.monotonic() + self._timeout_s
         while not future.done() and time.monotonic() < end:
             rclpy.spin_once(self, timeout_sec=0.1)
         if not future.done():
-            raise NoAnswerError(f"Service {client.srv_name} did not reply within {self._timeout_s:g} s.")
+            raise NoAnswerError(f"Service {self._name_of(client)} did not reply within {self._timeout_s:g} s.")
         return future.result()
 
 
@@ -78,9 +81,12 @@ def describe(goal: PoseStamped) -> str:
 def run(node: Planner, arguments: argparse.Namespace) -> int:
     """Ask, print, and return the exit code."""
     found = node.find(arguments.text, arguments.robot_frame)
-    print(f"understood: {', '.join(found.understood)}" if found.success else "", end="\n" if found.success else "")
-    if not found.success or not found.objects:
+    if not found.success:
         print(found.message, file=sys.stderr)
+        return 1
+    print(f"understood: {found.understood[0]}")
+    if not found.objects:
+        print(f'Nothing fits "{arguments.text}": {found.message}', file=sys.stderr)
         return 1
     for thing in found.objects:
         place = thing.pose.position

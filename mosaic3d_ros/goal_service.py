@@ -15,7 +15,7 @@ from mosaic3d_core.query.approach import Approach, ApproachConfig, find_approach
 from mosaic3d_core.query.relations import query_with_relations
 from mosaic3d_ros import conversions as convert
 from mosaic3d_ros.map_session import EncodedMap
-from mosaic3d_ros.query_service import NO_MAP, FrameLookup, error_message, object_message, printable
+from mosaic3d_ros.query_service import NO_MAP, FrameLookup, error_message, object_message, printable, sentence
 from mosaic3d_ros.tf_buffer import TransformBuffer
 
 # Of many objects that answer a text, goals are looked for at this many, best first.
@@ -79,7 +79,7 @@ class GoalService:
         response.success = True
         name = f"object {found.id}" + (f' ("{found.text[:60]}")' if found.text else "")
         reach = "" if goal.reachable else ", not known to be reachable (no robot_frame)"
-        response.message = printable(
+        response.message = sentence(
             f"Goal {goal.distance_m:.2f} m from {name}, {goal.clearance_m:.2f} m from the nearest obstacle{reach}."
         )
 

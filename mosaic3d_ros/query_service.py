@@ -96,12 +96,17 @@ def printable(text: str) -> str:
     return text[:4000].encode("utf-8", "replace").decode("utf-8").replace("\0", "?")
 
 
+def sentence(text: str) -> str:
+    """As :func:`printable`, in one line: a request may hold line breaks, and messages repeat parts of it."""
+    return printable(" ".join(text.split()))
+
+
 def error_message(error: Exception, service: str) -> str:
     """What a reply says about an error: the sentence of one that a user can act on; of any other that it is in the log."""
     if isinstance(error, (QueryError, TransformLookupError)):
-        return printable(str(error))
+        return sentence(str(error))
     _LOGGER.error("%s failed: %s: %s", service, type(error).__name__, error, exc_info=error)
-    return printable(f"{service} failed with an internal error ({type(error).__name__}); the node's log has the details.")
+    return sentence(f"{service} failed with an internal error ({type(error).__name__}); the node's log has the details.")
 
 
 class QueryService:
@@ -171,7 +176,7 @@ class QueryService:
                 item.points = convert.cloud_message(rows, response.header)
             response.objects.append(item)
         response.success = True
-        response.message = printable(_summary(found, len(request.texts)))
+        response.message = sentence(_summary(found, len(request.texts)))
         return Answer(result, encoded.features)
 
     def _ask(self, request: QueryObjects.Request, encoded: EncodedMap) -> RelationalResult:
@@ -203,7 +208,7 @@ def object_message(found: DetectedObject, to_frame: NDArray[np.float64], reason:
         to_frame: T_frame_map (4, 4).
         reason: Why it answers.
     """
-    item = Object3D(id=int(found.id), text=printable(found.text), score=float(found.score), reason=printable(reason))
+    item = Object3D(id=int(found.id), text=printable(found.text), score=float(found.score), reason=sentence(reason))
     item.pose = convert.pose_from_matrix(to_frame @ box_matrix(found))
     item.size.x, item.size.y, item.size.z = (float(value) for value in found.box.size)
     item.num_voxels = len(found.voxel_indices)

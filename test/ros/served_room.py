@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
 
 import numpy as np
@@ -22,6 +24,8 @@ from mosaic3d_ros.query_service import QueryService
 from mosaic3d_ros.tf_buffer import TransformBuffer
 
 from .conftest import wait_until
+
+_NUMBERS = itertools.count()
 
 
 def pose(x=0.0, y=0.0, z=0.0, yaw=0.0, pitch=0.0):
@@ -57,7 +61,9 @@ class Served:
         self.contexts = [Context(), Context()]
         for context in self.contexts:
             rclpy.init(args=[], context=context)
-        self.host = rclpy.create_node("served_room", context=self.contexts[0])
+        # a namespace of its own: other processes of this domain may serve the same names
+        self.namespace = f"/served_{os.getpid()}_{next(_NUMBERS)}"
+        self.host = rclpy.create_node("served_room", namespace=self.namespace, context=self.contexts[0])
         group = ReentrantCallbackGroup()
         self.host.create_service(QueryObjects, "query_objects", services.queries.handle, callback_group=group)
         self.host.create_service(QueryGoal, "query_goal", services.goals.handle, callback_group=group)
@@ -65,7 +71,7 @@ class Served:
         self.executor.add_node(self.host)
         self.thread = threading.Thread(target=self.executor.spin, daemon=True)
         self.thread.start()
-        self.robot = rclpy.create_node("robot", context=self.contexts[1])
+        self.robot = rclpy.create_node("robot", namespace=self.namespace, context=self.contexts[1])
         self.spinner = SingleThreadedExecutor(context=self.contexts[1])
         self.spinner.add_node(self.robot)
         self.clients = {name: self.robot.create_client(kind, name) for kind, name in

@@ -79,7 +79,10 @@ def test_the_object_is_that_of_query_objects_with_its_reason(served):
     assert reply.object.reason == asked.reason
     by_id = served.goal(object_id=asked.id, robot_frame="base_link", robot_radius=RADIUS)
     assert by_id.success, by_id.message
-    assert by_id.goal.pose == reply.goal.pose
+    # a text's voxels are not quite those of the instance
+    places = [np.array([g.pose.position.x, g.pose.position.y]) for g in (by_id.goal, reply.goal)]
+    assert np.linalg.norm(places[0] - places[1]) < 0.5
+    assert by_id.object.id == asked.id
 
 
 def test_a_goal_in_another_frame_is_the_same_place(served):
@@ -141,8 +144,7 @@ def test_before_the_first_map_the_reply_says_so():
 
 # Hostile requests ---------------------------------------------------------------------------------------------
 
-numbers = st.one_of(st.just(0.0), st.floats(0.05, 0.4, width=32), st.floats(width=32))
-SEEN = {True: 0, False: 0}
+numbers = st.one_of(st.just(0.0), st.floats(0.0625, 0.25, width=32), st.floats(width=32))
 
 
 @pytest.fixture(scope="module")
@@ -159,42 +161,48 @@ def requests(draw, ids):
     request = QueryGoal.Request()
     request._text = draw(st.one_of(st.just(""), anything))
     request._object_id = draw(st.one_of(st.just(0), st.sampled_from(ids), st.integers(0, 2**32 - 1)))
+    if draw(st.booleans()):  # one that may well have a goal
+        request.robot_frame, request.min_score = draw(st.sampled_from(["", "base_link"])), 0.01
+        request.robot_radius, request.distance = draw(st.floats(0.0625, 0.25, width=32)), draw(st.floats(0, 0.5, width=32))
+        return request
     request._frame_id = draw(frames)
     request._robot_frame = draw(st.one_of(frames, st.sampled_from(["base_link", "far", "broken"])))
-    request._min_score = draw(st.sampled_from([0.0, 0.01, 0.01, float("nan"), -1.0, 5.0]))
+    request._min_score = draw(st.sampled_from([0.0, 0.01, float("nan"), -1.0, 5.0]))
     request._robot_radius, request._robot_height, request._distance = draw(numbers), draw(numbers), draw(numbers)
     return request
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_no_request_is_too_hostile(small, data):
+def test_no_request_is_too_hostile(small):
     ids = [one.id for one in small.encoded.instances.instances] or [1]
-    request = data.draw(requests(ids))
-    reply = small.goals.handle(request, QueryGoal.Response())
-    serialize_message(reply)  # what cannot be sent would end the node
-    assert reply.message
-    assert "\n" not in reply.message
-    assert "internal error" not in reply.message
-    SEEN[reply.success] += 1
-    if reply.success:
-        assert np.isfinite(convert.matrix_from_pose(reply.goal.pose)).all()
+    seen = {True: 0, False: 0}
 
+    @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(request=requests(ids))
+    def handle(request):
+        reply = small.goals.handle(request, QueryGoal.Response())
+        serialize_message(reply)  # what cannot be sent would end the node
+        assert reply.message
+        assert "\n" not in reply.message
+        assert "internal error" not in reply.message
+        seen[reply.success] += 1
+        if reply.success:
+            assert np.isfinite(convert.matrix_from_pose(reply.goal.pose)).all()
 
-def test_the_requests_above_were_not_all_refused():
-    assert min(SEEN.values()) > 30, SEEN
+    handle()
+    assert min(seen.values()) > 30, seen
 
 
 # The planner example --------------------------------------------------------------------------------------------
 
 
-def planner(*arguments, timeout=60):
-    command = [sys.executable, str(ROOT / "examples" / "planner.py"), *arguments]
+def planner(served, *arguments, remap="", timeout=60):
+    names = ["--ros-args", "-r", f"__ns:={served.namespace}", *(["-r", remap] if remap else [])]
+    command = [sys.executable, str(ROOT / "examples" / "planner.py"), *arguments, *names]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=dict(os.environ), check=False)
 
 
 def test_the_planner_example_prints_a_goal(served):
-    done = planner("table", "--robot-frame", "base_link", "--robot-radius", "0.2", "--timeout", "20")
+    done = planner(served, "table", "--robot-frame", "base_link", "--robot-radius", "0.2", "--timeout", "20")
     assert done.returncode == 0, done.stderr
     reply = served.goal("table", robot_frame="base_link", robot_radius=0.2)
     place = reply.goal.pose.position
@@ -203,11 +211,11 @@ def test_the_planner_example_prints_a_goal(served):
 
 
 def test_the_planner_example_says_what_is_missing(served):
-    done = planner("submarine", "--timeout", "20")
+    done = planner(served, "submarine", "--timeout", "20")
     assert done.returncode == 1
     assert "submarine" in done.stderr
     assert "Traceback" not in done.stderr
-    done = planner("table", "--timeout", "2", "--ros-args", "-r", "query_objects:=/nowhere/query_objects")
+    done = planner(served, "table", "--timeout", "2", remap="query_objects:=/nowhere/query_objects")
     assert done.returncode == 2
     assert "/nowhere/query_objects" in done.stderr
     assert "Traceback" not in done.stderr
