@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +41,15 @@ class Sender:
     Args:
         scene: That browser's own scene, nobody else sees it.
         flush: Sends what has been put there, before more is.
+        together: Context in which all that is put there arrives at once: a thing with its place.
     """
 
-    def __init__(self, scene: viser.SceneApi, flush: Callable[[], None]) -> None:
+    def __init__(
+        self, scene: viser.SceneApi, flush: Callable[[], None], together: Callable[[], AbstractContextManager[None]]
+    ) -> None:
         self._scene = scene
         self._flush = flush
+        self._together = together
         self._sent: dict[tuple[int, ...], _Sent] = {}
         self._boxes: Boxes | None = None
         self._box_handle: Any = None
@@ -89,7 +94,8 @@ class Sender:
             self._set_sizes(2 * size, only_larger=True)  # the level before is complete: its points no longer stand for more
             final = min(2 * size, size * ((chunk.stop - chunk.start) / count) ** 0.5)
             visible = ceiling or chunk.layer != CEILING
-            self._send_chunk(chunk, scene, colors[chunk.start : chunk.start + count], size, visible)
+            with self._together():
+                self._send_chunk(chunk, scene, colors[chunk.start : chunk.start + count], size, visible)
             if self._window >= _WINDOW_BYTES:
                 self._end_window()
                 if is_stale():
@@ -103,6 +109,10 @@ class Sender:
     def send_boxes(self, boxes: Boxes | None, names: bool) -> None:
         """Send boxes, with or without their names; None for none."""
         boxes = boxes if boxes is not None and len(boxes.points) else None
+        with self._together():
+            self._exchange_boxes(boxes, names)
+
+    def _exchange_boxes(self, boxes: Boxes | None, names: bool) -> None:
         if not _equal(boxes, self._boxes):
             if self._box_handle is not None:
                 self._box_handle.remove()

@@ -96,7 +96,7 @@ class Session:
         self._result: QueryResult | None = None
         self._heat: NDArray[np.uint8] | None = None
         self._placed = False
-        self._sender = Sender(client.scene, self._flush)
+        self._sender = Sender(client.scene, self._flush, client.atomic)
         self._panel = Panel(client.gui, max_points, min_score, self._wish, self._fly_to, self._fly_home)
         self._thread = threading.Thread(target=self._run, name=f"viewer-{client.client_id}", daemon=True)
 

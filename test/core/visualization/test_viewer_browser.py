@@ -60,7 +60,7 @@ def colored_pixels(page):
     }
 
 
-def wait_for_pixels(page, wanted, timeout_ms=20_000):
+def wait_for_pixels(page, wanted, timeout_ms=60_000):
     """Pictures until they show what is wanted; software rendering takes its time."""
     for _ in range(timeout_ms // 250):
         pixels = colored_pixels(page)

@@ -63,10 +63,11 @@ def browser_context(width=1280, height=800):
 def open_page(context, url):
     """Load the viewer and wait for its panel."""
     page = context.new_page()
+    page.set_default_timeout(90_000)  # drawing in software, on a machine with other work
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(url)
-    page.wait_for_selector(".mosaic3d-status", timeout=30_000)
+    page.wait_for_selector(".mosaic3d-status")
     warning = page.get_by_text("Software WebGL rendering detected")  # true here, and in the way of the picture
     warning.wait_for(timeout=30_000)
     page.locator(".mantine-Notification-closeButton").first.click()

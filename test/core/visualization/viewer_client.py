@@ -51,7 +51,7 @@ class ViewerClient:
     def _send(self, message):
         self._socket.send(msgspec.msgpack.encode(message))
 
-    def pump(self, until=lambda: False, timeout_s=10.0):
+    def pump(self, until=lambda: False, timeout_s=30.0):
         """Receive until a condition holds; True when it does."""
         end = time.monotonic() + timeout_s
         while not until():
@@ -66,7 +66,7 @@ class ViewerClient:
                 self._take(message)
         return True
 
-    def settle(self, quiet_s=0.5, timeout_s=10.0):
+    def settle(self, quiet_s=0.5, timeout_s=30.0):
         """Receive until no points have come for a while."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
@@ -111,7 +111,8 @@ class ViewerClient:
         """Point clouds as {name: (points in metres (n, 3), colours (n, 3), size)}."""
         found = {}
         for name, node in list(self.nodes.items()):
-            if node["kind"] == "PointCloudMessage" and not (visible_only and not node["visible"]):
+            placed = node["kind"] == "PointCloudMessage" and "position" in node
+            if placed and not (visible_only and not node["visible"]):
                 points = np.frombuffer(node["points"], np.float16).reshape(-1, 3).astype(float)
                 colors = np.frombuffer(node["colors"], np.uint8).reshape(-1, 3)
                 found[name] = points + np.array(node["position"]), colors, node["point_size"]
