@@ -46,9 +46,13 @@ class DiagnosticsPublisher:
 
     def publish(self) -> None:
         """Look and publish now."""
-        message = DiagnosticArray(status=statuses(self._check, self._node.get_clock().now().nanoseconds))
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        self._publisher.publish(message)
+        try:
+            message = DiagnosticArray(status=statuses(self._check, self._node.get_clock().now().nanoseconds))
+            message.header.stamp = self._node.get_clock().now().to_msg()
+            self._publisher.publish(message)
+        except Exception:
+            if self._node.context.ok():  # else Ctrl-C came in between, and there is nobody left to tell
+                raise
 
     def destroy(self) -> None:
         """Take down timer and publisher."""
