@@ -20,6 +20,7 @@ from mosaic3d_ros.frames import PosedFrame
 from mosaic3d_ros.matched_subscription import MatchedSubscription
 from mosaic3d_ros.pose_inputs import PoseInputs
 from mosaic3d_ros.pose_source import StaticPoseSource
+from mosaic3d_ros.self_check import Watch, unwatched
 
 _MATCH_PERIOD_S = 0.5
 
@@ -37,6 +38,7 @@ class CameraInput:
         on_frame: Called with each frame that has its pose.
         on_drop: Called with (reason, sentence, camera) for each frame that is dropped.
         on_jump: Called with the size of a jump back in time, seconds.
+        watch: Looks at the messages of each input.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class CameraInput:
         on_frame: Callable[[PosedFrame], None],
         on_drop: Callable[[str, str, str], None],
         on_jump: Callable[[float], None],
+        watch: Watch = unwatched,
     ) -> None:
         self.name = settings.name
         images = {topic: node.resolve_topic_name(settings.prefix + topic) for topic in ("depth/image", "rgb/image")}
@@ -90,7 +93,8 @@ class CameraInput:
             name = _transport_topic(node, settings.prefix + topic, transport)
             self.topics[topic] = name
             message = kind if transport == "raw" else CompressedImage
-            self._subscriptions.append(MatchedSubscription(node, message, name, taker, profile, group, reliable))
+            watched = watch(settings.prefix + topic, taker)
+            self._subscriptions.append(MatchedSubscription(node, message, name, watched, profile, group, reliable))
 
     def match_qos(self) -> None:
         """Let the subscriptions follow what the publishers offer."""
@@ -117,6 +121,7 @@ class CameraInputs:
         on_frame: Called with each frame that has its pose.
         on_drop: Called with (reason, sentence, camera) for each frame that is dropped.
         on_jump: Called with the size of a jump back in time, seconds.
+        watch: Looks at the messages of each input.
 
     Raises:
         ValueError: One sentence that names a parameter with an impossible value.
@@ -132,19 +137,24 @@ class CameraInputs:
         on_frame: Callable[[PosedFrame], None],
         on_drop: Callable[[str, str, str], None],
         on_jump: Callable[[float], None],
+        watch: Watch = unwatched,
     ) -> None:
         self._node = node
         self._poses = poses
         self.cameras = [
-            CameraInput(node, settings, values, group, poses, counters, on_frame, on_drop, on_jump)
+            CameraInput(node, settings, values, group, poses, counters, on_frame, on_drop, on_jump, watch)
             for settings in camera_settings(values)
         ]
         self._timer = node.create_timer(_MATCH_PERIOD_S, self._match_qos, callback_group=group)
 
     @property
     def topics(self) -> dict[str, str]:
-        """Resolved topic names of the first camera by their short names."""
-        return self.cameras[0].topics
+        """Resolved topic names by short name, with the name of the camera before it where it has one."""
+        return {
+            (f"{camera.name}/{topic}" if camera.name else topic): name
+            for camera in self.cameras
+            for topic, name in camera.topics.items()
+        }
 
     def __len__(self) -> int:
         """Frames that wait for their pose."""

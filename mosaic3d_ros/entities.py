@@ -10,6 +10,7 @@ from typing import Any
 from rclpy.node import Node
 
 from mosaic3d_ros import qos
+from mosaic3d_ros.distributions import PublisherEventCallbacks, SubscriptionEventCallbacks
 
 
 class Entities:
@@ -25,12 +26,14 @@ class Entities:
 
     def create_publisher(self, *arguments: Any, **options: Any) -> Any:
         """As ``Node.create_publisher``."""
+        options.setdefault("event_callbacks", PublisherEventCallbacks(use_default_callbacks=False))
         made = self.node.create_publisher(*arguments, **options)
         self._destroy.append(lambda: self.node.destroy_publisher(made))
         return made
 
     def create_subscription(self, *arguments: Any, **options: Any) -> Any:
-        """As ``Node.create_subscription``."""
+        """As ``Node.create_subscription``, without rclpy's default event handlers: they can outlive it, and end the executor."""
+        options.setdefault("event_callbacks", SubscriptionEventCallbacks(use_default_callbacks=False))
         made = self.node.create_subscription(*arguments, **options)
         self._destroy.append(lambda: self.node.destroy_subscription(made))
         return made

@@ -99,6 +99,11 @@ class MapSession:
         return self._map.generation
 
     @property
+    def num_voxels(self) -> int:
+        """Size of the map."""
+        return len(self._map)
+
+    @property
     def vocabulary(self) -> tuple[str, ...]:
         """Words of the continuous labels."""
         return tuple(self._vocabulary)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from mosaic3d_ros import qos
+from mosaic3d_ros.distributions import SubscriptionEventCallbacks
 
 _REMEMBERED_STAMPS = 256
 

@@ -12,8 +12,9 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from mosaic3d_msgs.srv import QueryObjects
+from mosaic3d_msgs.srv import QueryGoal, QueryObjects
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import String
 
@@ -28,12 +29,13 @@ from mosaic3d_ros.camera_inputs import CameraInputs
 from mosaic3d_ros.entities import Entities
 from mosaic3d_ros.frame_counters import FrameCounters
 from mosaic3d_ros.frames import PosedFrame, assemble
+from mosaic3d_ros.goal_service import GoalService
 from mosaic3d_ros.map_publisher import MapPublisher
 from mosaic3d_ros.map_services import MapServices
 from mosaic3d_ros.map_session import MapSession
 from mosaic3d_ros.pose_inputs import PoseInputs
 from mosaic3d_ros.query_service import Answer, QueryService
-from mosaic3d_ros.watchdog import Watchdog
+from mosaic3d_ros.self_check import SelfCheck
 from mosaic3d_ros.workers import LatestWorker, QueueWorker, Worker, run_at_low_priority
 
 _THROTTLE_S = 5.0
@@ -50,14 +52,15 @@ class Perception:
         node: Owns topics and services.
         values: The node's parameters.
         counters: Where frames are counted; they outlive this.
+        check: Looks at the inputs; it outlives this, too.
 
     Raises:
         ValueError: If a parameter makes no sense.
         Mosaic3DError: If the checkpoint or the decoder cannot be read.
     """
 
-    def __init__(self, node: Node, values: Mapping[str, Any], counters: FrameCounters) -> None:
-        self._node, self._values, self.counters = node, dict(values), counters
+    def __init__(self, node: Node, values: Mapping[str, Any], counters: FrameCounters, check: SelfCheck) -> None:
+        self._node, self._values, self.counters, self._check = node, dict(values), counters, check
         self._log = node.get_logger()
         self._outputs, self._inputs = Entities(node), Entities(node)
         self._workers: tuple[Worker, ...] = ()
@@ -66,7 +69,7 @@ class Perception:
         self._answer: Answer | None = None
         self.session = self._make_session()
         self._inputs_group = MutuallyExclusiveCallbackGroup()  # of poses and images: the frames that wait belong to both
-        self.poses = PoseInputs(node, values, self._inputs_group, self._poses_changed, self._bad_pose)
+        self.poses = PoseInputs(node, values, self._inputs_group, self._poses_changed, self._bad_pose, check.watch)
         self.publisher = MapPublisher(self._outputs, values["map_frame"])
         self._progress = self._outputs.create_publisher(String, "~/progress", qos.LATCHED)
         self._last_progress = ""
@@ -110,8 +113,12 @@ class Perception:
             self._values["map_frame"],
             self._answered,
         )
-        group = MutuallyExclusiveCallbackGroup()  # a hundred at once must leave threads to the cameras
-        self._outputs.create_service(QueryObjects, "query_objects", queries.handle, callback_group=group)
+        goals = GoalService(
+            lambda: self.session.engine, lambda: self.session.encoded, self.poses.buffer, self._values["map_frame"]
+        )
+        # one group each: a hundred requests at once must leave threads to the cameras
+        for kind, name, handle in ((QueryObjects, "query_objects", queries.handle), (QueryGoal, "query_goal", goals.handle)):
+            self._outputs.create_service(kind, name, handle, callback_group=MutuallyExclusiveCallbackGroup())
         MapServices(self._outputs, self, self._values["map_folder"])
 
     # Life ---------------------------------------------------------------------------------------------------
@@ -129,11 +136,22 @@ class Perception:
             worker.start()
         group = self._inputs_group
         self._cameras = CameraInputs(
-            self._node, values, group, self.poses, self.counters, self._posed, self._drop_of_camera, self._time_jumped
+            self._node,
+            values,
+            group,
+            self.poses,
+            self.counters,
+            self._posed,
+            self._drop_of_camera,
+            self._time_jumped,
+            self._check.watch,
         )
-        self._watchdog = Watchdog(self._cameras.topics, self.poses.source.awaited, self._node.count_publishers)
+        self._check.restart({**self._cameras.topics, **self.poses.topics})
         self._inputs.create_timer(_PENDING_POLL_S, self._poses_changed, callback_group=group)
-        self._inputs.create_timer(values["watchdog_period_s"], self._watch, callback_group=group)
+        # By a steady clock: simulated time that stands still is one of the things to warn of.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        own = MutuallyExclusiveCallbackGroup()
+        self._inputs.create_timer(values["watchdog_period_s"], self._watch, callback_group=own, clock=steady)
         self._encoding.request()  # of a map that was loaded or fused before
         self._log.info(f"Ready: {self.poses.source.awaited} is where poses come from.")
 
@@ -196,6 +214,7 @@ class Perception:
 
     def _drop_of_camera(self, reason: str, text: str, camera: str) -> None:
         self.counters.dropped(reason, camera)
+        self._check.note_drop(text)
         name = f", camera {camera}" if camera else ""
         self._log.warning(f"Frame dropped ({reason}{name}): {text}", throttle_duration_sec=_THROTTLE_S)
 
@@ -207,18 +226,28 @@ class Perception:
         self._log.warning(f"Time jumped back by {seconds:.1f} s (a recording loops?); the map is kept.")
 
     def _watch(self) -> None:
-        cameras = self._cameras
-        if cameras is None:
-            return
-        text = self._watchdog.check(self.counters.as_dict(), cameras.last_problem)
-        if text and not self.paused:
+        text = self._check.warning()
+        if text and self._cameras is not None:
             self._log.warning(text)
+
+    def facts(self) -> dict[str, Any]:
+        """What diagnostics tell of it: fields of :class:`mosaic3d_ros.self_check.NodeFacts`."""
+        features = self.session.features
+        return {
+            "paused": self.paused,
+            "map_voxels": self.session.num_voxels,
+            "generation": self.session.generation,
+            "encoded_generation": None if features is None else features.generation,
+            "encode_ms": None if features is None else features.encode_ms,
+            "device": self.device,
+        }
 
     def _publish_progress(self) -> None:
         """Counts and generations as JSON, when they changed."""
-        features = self.session.features
+        features, cameras = self.session.features, self._cameras
         counts = {
             **self.counters.as_dict(),
+            "waiting": 0 if cameras is None else sum(cameras.waiting.values()) + len(self._fusion),
             "generation": self.session.generation,
             "encoded_generation": -1 if features is None else features.generation,
             "encode_ms": None if features is None else round(features.encode_ms, 1),
@@ -250,6 +279,9 @@ class Perception:
             self.publisher.publish_query(self._answer)
 
     def _failed(self, error: Exception) -> None:
+        if not self._node.context.ok():
+            return  # nothing can be published any more: the process is about to end
+        self._check.note_failure(error)
         text = "".join(traceback.format_exception(error))
         self._log.error(f"Failed, and goes on:\n{text}", throttle_duration_sec=_THROTTLE_S)
 

@@ -16,12 +16,15 @@ from rclpy.parameter import Parameter
 
 from mosaic3d_core.errors import Mosaic3DError
 from mosaic3d_ros import parameters
+from mosaic3d_ros.diagnostics import DiagnosticsPublisher
+from mosaic3d_ros.doctor import graph
 from mosaic3d_ros.frame_counters import FrameCounters
 from mosaic3d_ros.perception import Perception
 from mosaic3d_ros.runtime import ClosableLifecycleNode, install_log_handler, run_node
-from mosaic3d_ros.watchdog import transport_warning
+from mosaic3d_ros.self_check import NodeFacts, SelfCheck, settings_from
 
 _CALLBACK_THREADS = 4
+_SHORTEST_WINDOW_S = 2.0
 # A process that is told to end has two seconds; an encoding of a large map can take longer and is given up.
 _END_S = 1.0
 
@@ -38,7 +41,19 @@ class PerceptionNode(ClosableLifecycleNode):
         self._problem = ""
         self._exit_code = 0
         self.add_on_set_parameters_callback(self._on_parameters)
-        warning = transport_warning()
+        name = self.get_fully_qualified_name()
+        self._check = SelfCheck(
+            name,
+            {},
+            settings_from(self.values, bool(self.get_parameter("use_sim_time").value)),
+            self._facts,
+            lambda topic: graph.publishers_of(self, topic),
+            lambda: self.get_clock().now().nanoseconds,
+            lambda topic: graph.subscriptions_of(self, topic, name),
+            window_s=max(_SHORTEST_WINDOW_S, self.values["watchdog_period_s"]),
+        )
+        self._diagnostics = DiagnosticsPublisher(self, self._check)
+        warning = self._check.warning()  # nothing is known yet but what is wrong with the transport
         if warning:
             self.get_logger().warning(warning)
 
@@ -65,7 +80,7 @@ class PerceptionNode(ClosableLifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, open the services."""
         try:
-            self._perception = Perception(self, self.values, self.counters)
+            self._perception = Perception(self, self.values, self.counters, self._check)
         except (Mosaic3DError, ValueError, ImportError, OSError) as error:
             return self._refuse(error)
         return TransitionCallbackReturn.SUCCESS
@@ -111,6 +126,17 @@ class PerceptionNode(ClosableLifecycleNode):
         if perception is not None:
             perception.stop()
             perception.close()
+
+    def _facts(self) -> NodeFacts:
+        perception = self._perception
+        own: dict[str, Any] = {"last_error": self._problem} if perception is None else perception.facts()
+        counts: dict[str, Any] = self.counters.as_dict()
+        return NodeFacts(
+            lifecycle=str(self._state_machine.current_state[1]),
+            model_loaded=perception is not None,
+            **{key: counts[key] for key in ("received", "fused", "dropped")},
+            **own,
+        )
 
     # Parameters ---------------------------------------------------------------------------------------------
 

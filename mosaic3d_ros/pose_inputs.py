@@ -19,6 +19,7 @@ from mosaic3d_ros import conversions as convert
 from mosaic3d_ros import qos
 from mosaic3d_ros.matched_subscription import MatchedSubscription
 from mosaic3d_ros.pose_source import PoseSource, StaticPoseSource, TfPoseSource, TopicPoseSource
+from mosaic3d_ros.self_check import Watch, unwatched
 
 
 class PoseInputs:
@@ -30,6 +31,7 @@ class PoseInputs:
         group: Callback group of the subscriptions.
         on_change: Called when new poses came.
         on_bad: Called with (reason, sentence) for a transform or pose that cannot be used.
+        watch: Looks at the messages of each input.
     """
 
     def __init__(
@@ -39,16 +41,20 @@ class PoseInputs:
         group: CallbackGroup,
         on_change: Callable[[], None],
         on_bad: Callable[[str, str], None],
+        watch: Watch = unwatched,
     ) -> None:
         self._on_change = on_change
         self._on_bad = on_bad
         self.buffer = TransformBuffer(values["tf_cache_s"], values["jump_back_s"])
         self.source: PoseSource = TfPoseSource(self.buffer, values["map_frame"])
         # Bags may offer /tf_static without keeping it, to which the first of its two subscriptions does not connect.
+        on_static = watch("tf_static", self._on_tf_static)
+        self.topics = {"tf": "/tf", "tf_static": "/tf_static"}
+        """Resolved topic names by role."""
         self._subscriptions = [
-            MatchedSubscription(node, TFMessage, "/tf", self._on_tf, qos.TF, group),
-            MatchedSubscription(node, TFMessage, "/tf_static", self._on_tf_static, qos.TF_STATIC, group, fixed=True),
-            MatchedSubscription(node, TFMessage, "/tf_static", self._on_tf_static, qos.camera_in(100, False), group, fixed=True),
+            MatchedSubscription(node, TFMessage, "/tf", watch("tf", self._on_tf), qos.TF, group),
+            MatchedSubscription(node, TFMessage, "/tf_static", on_static, qos.TF_STATIC, group, fixed=True),
+            MatchedSubscription(node, TFMessage, "/tf_static", on_static, qos.camera_in(100, False), group, fixed=True),
         ]
         topic = values["pose_source"]
         if topic == "static":
@@ -67,7 +73,8 @@ class PoseInputs:
         self.source = self._topic_source
         kind, taker = (PoseStamped, self._on_pose) if topic == "pose" else (Odometry, self._on_odometry)
         profile = qos.camera_in(100, reliable=False)
-        self._subscriptions.append(MatchedSubscription(node, kind, topic, taker, profile, group))
+        self.topics[topic] = node.resolve_topic_name(topic)
+        self._subscriptions.append(MatchedSubscription(node, kind, topic, watch(topic, taker), profile, group))
 
     def match_qos(self) -> None:
         """Let the subscriptions follow what the publishers offer."""

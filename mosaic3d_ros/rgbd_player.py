@@ -27,7 +27,7 @@ from mosaic3d_ros import conversions as convert
 from mosaic3d_ros import parameters, qos
 from mosaic3d_ros.driver_images import DriverImages
 from mosaic3d_ros.runtime import ClosableNode, install_log_handler, run_node
-from mosaic3d_ros.watchdog import transport_warning
+from mosaic3d_ros.self_check import transport_warning
 
 _SUBSCRIBER_POLL_S = 0.05
 

@@ -20,7 +20,6 @@ from mosaic3d_ros.frame_intake import FrameCounters, FrameIntake, PendingFrames,
 from mosaic3d_ros.markers import MarkerMemory
 from mosaic3d_ros.pose_inputs import PoseInputs
 from mosaic3d_ros.pose_source import TfPoseSource
-from mosaic3d_ros.watchdog import Watchdog, transport_warning
 
 from .conftest import wait_until
 
@@ -340,23 +339,3 @@ def test_box_marker_spans_the_box():
     assert len(corners) == 24
     np.testing.assert_allclose(corners.max(axis=0) - corners.min(axis=0), [0.4, 0.6, 1.0])
     assert wires.pose.position.x == pytest.approx(2.0)
-
-
-def test_watchdog_is_silent_while_frames_are_fused():
-    topics = {name: f"/{name}" for name in ("depth/image", "rgb/image", "depth/camera_info", "rgb/camera_info")}
-    watchdog = Watchdog(topics, "the transform", lambda _name: 1)
-    counts = {"received": dict.fromkeys(topics, 5), "fused": 5, "dropped": {}, "rejected_poses": {}}
-    assert watchdog.check(counts, "") is None
-    later = {"received": {**dict.fromkeys(topics, 9), "rgb/image": 5}, "fused": 9, "dropped": {}, "rejected_poses": {}}
-    assert watchdog.check(later, "") == "No messages on '/rgb/image' (1 publisher)."
-
-
-def test_missing_transport_profile_is_named(monkeypatch, tmp_path):
-    monkeypatch.delenv("RMW_IMPLEMENTATION", raising=False)
-    monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE", raising=False)
-    monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
-    assert "config/fastdds.xml" in transport_warning()
-    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(tmp_path / "gone.xml"))
-    assert "gone.xml" in transport_warning()
-    (tmp_path / "gone.xml").write_text("<dds/>")
-    assert transport_warning() is None

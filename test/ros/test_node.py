@@ -51,12 +51,12 @@ def test_query_before_the_first_map_says_so(robot):
 
 
 def test_missing_inputs_are_named(robot, process):
-    wait_until(lambda: "No messages on '/depth/image'" in process.output(), robot.spin, 30.0, "a warning about the topics")
+    wait_until(lambda: "No messages on '/rgb/image'" in process.output(), robot.spin, 30.0, "a warning about the topics")
 
 
 def test_missing_poses_are_named(robot, process):
     wait_until(robot.connected, robot.spin, 60.0, "all subscriptions")
-    robot.send_until(lambda: "no pose for them: waiting for the transform 'map'" in process.output(), "the warning", pose=False)
+    robot.send_until(lambda: "the node waits for 'map' <- 'camera'" in process.output(), "the warning", pose=False)
     wait_until(lambda: robot.progress["dropped"].get("no_pose"), robot.spin, 30.0, "the count")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,23 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic3d_core.data.sequences.base import as_color, read_image
 from mosaic3d_core.data.sequences.pose_tree import PoseTree
 from mosaic3d_core.errors import FrameError, MissingDependencyError, SequenceError
 from mosaic3d_core.frame import RGBDFrame
-from mosaic3d_core.geometry.camera import PinholeCamera
 from mosaic3d_core.geometry.transforms import pose_to_matrix
+from mosaic3d_core.imaging import FrameReader
+from mosaic3d_core.imaging.frame_reader import is_rectified_topic
 
 _log = logging.getLogger(__name__)
 _IMAGE, _COMPRESSED, _INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"
 _TF, _POSE, _ODOM = "tf2_msgs/msg/TFMessage", "geometry_msgs/msg/PoseStamped", "nav_msgs/msg/Odometry"
-_CHANNELS = {
-    "rgb8": (3, (0, 1, 2)),
-    "bgr8": (3, (2, 1, 0)),
-    "rgba8": (4, (0, 1, 2)),
-    "bgra8": (4, (2, 1, 0)),
-    "mono8": (1, (0, 0, 0)),
-}
 
 
 def open_bag(path: Path, **options: Any) -> BagSequence:
@@ -80,6 +72,7 @@ class BagSequence:
             self._depth_topic: self._first_info(depth_info_topic or _beside(self._depth_topic, kinds, path)),
             self._color_topic: self._first_info(color_info_topic or _beside(self._color_topic, kinds, path)),
         }
+        self._images = FrameReader(is_rectified_topic(self._color_topic), is_rectified_topic(self._depth_topic))
         self._tree = PoseTree()
         self._read_poses(kinds)
         self._depth_stamps = self._stamps(self._depth_topic)
@@ -121,16 +114,16 @@ class BagSequence:
             raise SequenceError(f"none of the {len(self)} depth images of bag {self.name} can be used; the last one: {last}")
 
     def _assemble(self, stamp: int, depth: Any, color: Any) -> RGBDFrame:
-        depth_camera, color_camera = _camera(self._infos[self._depth_topic]), _camera(self._infos[self._color_topic])
+        values, depth_camera = self._images.depth(depth, self._infos[self._depth_topic])
+        pixels, color_camera = self._images.color(color, self._infos[self._color_topic])
         depth_frame, color_frame = depth.header.frame_id, color.header.frame_id
         T_world_camera = self._pose(depth_frame, stamp)
         registered = color_frame == depth_frame and color_camera == depth_camera
         T_color_depth = None
         if color_frame != depth_frame:
             T_color_depth = self._tree.lookup(color_frame, depth_frame, stamp)
-        pixels = decode_color(color)
         return RGBDFrame(
-            stamp, pixels, decode_depth(depth), depth_camera, T_world_camera, None if registered else color_camera, T_color_depth
+            stamp, pixels, values, depth_camera, T_world_camera, None if registered else color_camera, T_color_depth
         )
 
     def _pose(self, depth_frame: str, stamp: int) -> NDArray[np.float64]:
@@ -239,59 +232,3 @@ def _beside(topic: str, kinds: dict[str, str], path: Path) -> str:
 
 def _stamp(header: Any) -> int:
     return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
-
-
-def _camera(info: Any) -> PinholeCamera:
-    k = info.k if hasattr(info, "k") else info.K
-    return PinholeCamera.from_matrix(k, int(info.width), int(info.height))
-
-
-def decode_color(message: Any) -> NDArray[np.uint8]:
-    """RGB pixels (H, W, 3) of an Image or CompressedImage.
-
-    Raises:
-        FrameError: For an encoding that is not 8-bit colour, or too few bytes.
-    """
-    if not hasattr(message, "encoding"):
-        return as_color(_decompress(message), Path(str(message.format)))
-    if message.encoding not in _CHANNELS:
-        raise FrameError(f"colour encoding '{message.encoding}' is not one of {', '.join(_CHANNELS)}", "bad_encoding")
-    channels, order = _CHANNELS[message.encoding]
-    pixels = _pixels(message, np.dtype(np.uint8), channels)
-    return np.ascontiguousarray(pixels[..., list(order)])
-
-
-def decode_depth(message: Any) -> NDArray[np.float32]:
-    """Depth (H, W) float32 metres of a 16UC1 (mm) or 32FC1 (m) Image, or of a PNG CompressedImage (mm).
-
-    Raises:
-        FrameError: For another encoding, or too few bytes.
-    """
-    if not hasattr(message, "encoding"):
-        pixels = _decompress(message)
-        if pixels.ndim != 2 or pixels.dtype.kind not in "iu":
-            raise FrameError("compressed depth is not a 16-bit PNG", "bad_encoding")
-        return (pixels * 0.001).astype(np.float32)
-    if message.encoding in ("16UC1", "mono16"):
-        return (_pixels(message, np.dtype(np.uint16), 1)[..., 0] * np.float32(0.001)).astype(np.float32)
-    if message.encoding == "32FC1":
-        depth = _pixels(message, np.dtype(np.float32), 1)[..., 0]
-        return np.where(np.isfinite(depth), depth, 0).astype(np.float32)
-    raise FrameError(f"depth encoding '{message.encoding}' is not one of 16UC1, mono16, 32FC1", "bad_encoding")
-
-
-def _pixels(message: Any, dtype: np.dtype[Any], channels: int) -> NDArray[Any]:
-    h, w, step = int(message.height), int(message.width), int(message.step)
-    row = w * channels * dtype.itemsize
-    data = np.asarray(message.data, np.uint8)
-    if h == 0 or w == 0 or step < row or data.size < h * step:
-        raise FrameError(f"image of {w}x{h} {message.encoding} with step {step} carries {data.size} bytes", "bad_image")
-    block = np.ascontiguousarray(data[: h * step].reshape(h, step)[:, :row])
-    return block.view(dtype.newbyteorder(">" if message.is_bigendian else "<")).astype(dtype).reshape(h, w, channels)
-
-
-def _decompress(message: Any) -> NDArray[Any]:
-    data = np.asarray(message.data, np.uint8).tobytes()
-    if "compressedDepth" in str(message.format):
-        data = data[12:]  # the transport's own header stands before the PNG
-    return read_image(io.BytesIO(data))  # type: ignore[arg-type]
