@@ -30,7 +30,7 @@ from mosaic3d_core.visualization.viewer import MapViewer, ViewData
 from mosaic3d_core.visualization.viewer.scene import Scene
 
 _QUIET_S = 1.0
-_POINT_MESSAGE = 10_000  # bytes; everything of the panel is smaller
+_POINT_MESSAGE = 4_000  # bytes; everything of the panel is smaller
 _CAMERA = {
     "type": "ViewerCameraMessage",
     "wxyz": (1.0, 0.0, 0.0, 0.0),
@@ -46,7 +46,7 @@ _CAMERA = {
 
 
 def receive(socket: ClientConnection) -> tuple[list[float], list[int]]:
-    """Times and sizes of the messages with points until none has come for a while."""
+    """Times of the messages with points, and sizes of all, until none with points has come for a while."""
     times: list[float] = []
     sizes: list[int] = []
     last = time.perf_counter()
@@ -55,10 +55,10 @@ def receive(socket: ClientConnection) -> tuple[list[float], list[int]]:
             data = socket.recv(timeout=0.1)
         except TimeoutError:
             continue
+        sizes.append(len(data))
         if len(data) > _POINT_MESSAGE:
             last = time.perf_counter()
             times.append(last)
-            sizes.append(len(data))
     return times, sizes
 
 
@@ -114,7 +114,7 @@ def measure(voxels: int, repeat: int) -> dict[str, float]:
         "megabytes": sum(sizes) / 1e6,
         "bytes_per_voxel": sum(sizes) / len(snapshot),
         "largest_megabytes": max(sizes) / 1e6,
-        "messages": len(sizes),
+        "messages": len(times),
         "heat_colors_ms": heat_ms,
         "update_megabytes": sum(update) / 1e6,
     }
