@@ -157,6 +157,12 @@ PERCEPTION: tuple[ParameterSpec, ...] = (
         60.0,
     ),
     ParameterSpec("map_folder", "", "Folder that paths in ~/save_map and ~/load_map may not leave; empty = any path."),
+    ParameterSpec("viewer_port", 0, "Port of the 3D view in the browser (docs/viewer.md); 0 = off. Needs viser.", 0, 65535),
+    ParameterSpec(
+        "viewer_host",
+        "127.0.0.1",
+        "Address the 3D view listens at: 127.0.0.1 is seen from this machine only, 0.0.0.0 from all that reach it (no password).",
+    ),
     ParameterSpec("watchdog_period_s", 5.0, "Time between warnings about inputs that do not come, seconds.", 0.1, 3600.0),
 )
 """Parameters of perception_node besides those of the core's config classes."""

@@ -24,6 +24,7 @@ from mosaic3d_core.models.text import get_text_encoder
 from mosaic3d_core.query import DEFAULT_VOCABULARY, InstanceMapConfig, QueryConfig, QueryEngine
 from mosaic3d_core.query.proposals import ProposalConfig, ProposalSource
 from mosaic3d_core.query.sources import choose_proposals
+from mosaic3d_core.visualization.viewer import MapViewer, ViewData
 from mosaic3d_ros import parameters, qos
 from mosaic3d_ros.camera_inputs import CameraInputs
 from mosaic3d_ros.entities import Entities
@@ -32,7 +33,7 @@ from mosaic3d_ros.frames import PosedFrame, assemble
 from mosaic3d_ros.goal_service import GoalService
 from mosaic3d_ros.map_publisher import MapPublisher
 from mosaic3d_ros.map_services import MapServices
-from mosaic3d_ros.map_session import MapSession
+from mosaic3d_ros.map_session import MapSession, MapUpdate
 from mosaic3d_ros.pose_inputs import PoseInputs
 from mosaic3d_ros.query_service import Answer, QueryService
 from mosaic3d_ros.self_check import SelfCheck
@@ -75,6 +76,7 @@ class Perception:
         self._last_progress = ""
         self._make_services()
         self._outputs.create_timer(_PROGRESS_PERIOD_S, self._publish_progress, callback_group=MutuallyExclusiveCallbackGroup())
+        self._viewer = self._make_viewer()  # last: nothing after it can fail and leave its port open
 
     # Parts --------------------------------------------------------------------------------------------------
 
@@ -120,6 +122,14 @@ class Perception:
         for kind, name, handle in ((QueryObjects, "query_objects", queries.handle), (QueryGoal, "query_goal", goals.handle)):
             self._outputs.create_service(kind, name, handle, callback_group=MutuallyExclusiveCallbackGroup())
         MapServices(self._outputs, self, self._values["map_folder"])
+
+    def _make_viewer(self) -> MapViewer | None:
+        port, host = self._values["viewer_port"], self._values["viewer_host"]
+        if not port:
+            return None
+        viewer = MapViewer(port, host, on_error=self._failed)
+        self._log.info(f"3D view in the browser: {viewer.url}")
+        return viewer
 
     # Life ---------------------------------------------------------------------------------------------------
 
@@ -174,6 +184,8 @@ class Perception:
 
     def close(self) -> None:
         """Take down topics and services."""
+        if self._viewer is not None:
+            self._viewer.close()
         self.poses.destroy()
         self._outputs.destroy()
 
@@ -268,6 +280,14 @@ class Perception:
         update = self.session.update()
         if update is not None:
             self.publisher.publish_map(update, self.session.engine.config.min_label_score)
+            self._view(update)
+
+    def _view(self, update: MapUpdate) -> None:
+        if self._viewer is None:
+            return
+        encoded = self.session.encoded
+        instances = encoded.instances if encoded is not None and encoded.features is update.features else None
+        self._viewer.show(ViewData.of(update.features, update.labelling, self.session.engine, instances))
 
     def _answered(self, answer: Answer) -> None:
         self._answer = answer
@@ -292,6 +312,8 @@ class Perception:
         self._forget()
         self.session.reset()
         self.publisher.publish_empty(self._node.get_clock().now().nanoseconds)
+        if self._viewer is not None:
+            self._viewer.show(None)
 
     def restore(self, snapshot: MapSnapshot) -> None:
         """Replace the map by a saved one.
