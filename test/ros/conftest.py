@@ -51,7 +51,13 @@ class NodeProcess:
         return self.process.wait(30)
 
     def end(self):
-        if self.process.poll() is None:
+        if self.process.poll() is not None:
+            return
+        # Interrupted, it says goodbye; a killed node is there for the others for another twenty seconds, and gets their requests.
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
 
