@@ -71,8 +71,9 @@ def play(tmp_path):
     def play(bag, *arguments):
         log = tmp_path / f"player_{len(started)}.txt"
         topics = (bag_writer.RGB, bag_writer.RGB_INFO, bag_writer.DEPTH, bag_writer.DEPTH_INFO)
+        # matched is not yet listening: as with `ros2 bag play`, a moment of delay, or the first frames may be lost
         waits = [part for topic in topics for part in ("--wait-for", topic)]
-        command = [sys.executable, str(PLAYER), str(bag), "--clock", *waits, *arguments]
+        command = [sys.executable, str(PLAYER), str(bag), "--clock", "--delay", "1.0", *waits, *arguments]
         with log.open("wb") as output:
             started.append(subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT))
         return started[-1]
