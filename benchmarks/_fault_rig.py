@@ -153,7 +153,6 @@ class Rig:
         self._executor.add_node(self.node)
         self._spinner = threading.Thread(target=self._executor.spin, daemon=True)
         self._spinner.start()
-        self._own_memory = _shared_memory(os.getpid())
         self.starts = 0
         self.child: Child | None = None
         self.known: list[Known] = []
@@ -199,7 +198,7 @@ class Rig:
 
         Its shared memory (128 MB) stays behind until `fastdds shm clean`; here it is removed, for a hundred fill the machine.
         """
-        left = _shared_memory(self.pid) - self._own_memory
+        left = _shared_memory(self.pid)
         os.kill(self.pid, signal.SIGKILL)
         assert self.child is not None
         self.child._process.wait()
@@ -308,10 +307,10 @@ class Rig:
         self.context.try_shutdown()
 
 
-def _shared_memory(pid: int) -> set[Path]:
-    """Files of shared memory that a process has open."""
-    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    return {Path(line.split()[-1]) for line in lines if "/dev/shm/fastdds_" in line}
+def _shared_memory(pid: int) -> list[Path]:
+    """Shared memory that Fast DDS made for a process: segments whose lock file it holds open."""
+    held = [os.readlink(number) for number in Path(f"/proc/{pid}/fd").iterdir() if number.is_symlink()]
+    return [Path(one.removesuffix("_el")) for one in held if one.startswith("/dev/shm/fastdds_") and one.endswith("_el")]
 
 
 def _inside(found: Any, thing: Known) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -145,7 +146,9 @@ class CameraInputs:
             CameraInput(node, settings, values, group, poses, counters, on_frame, on_drop, on_jump, watch)
             for settings in camera_settings(values)
         ]
-        self._timer = node.create_timer(_MATCH_PERIOD_S, self._match_qos, callback_group=group)
+        # by a clock that goes on where simulated time stands still: before a bag begins
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(_MATCH_PERIOD_S, self._match_qos, callback_group=group, clock=steady)
 
     @property
     def topics(self) -> dict[str, str]:

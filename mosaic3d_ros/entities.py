@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from mosaic3d_ros import qos
@@ -49,7 +50,8 @@ class Entities:
         return made
 
     def create_timer(self, *arguments: Any, **options: Any) -> Any:
-        """As ``Node.create_timer``."""
+        """As ``Node.create_timer``, but by a clock that goes on where simulated time stands still: at the end of a bag."""
+        options.setdefault("clock", Clock(clock_type=ClockType.STEADY_TIME))
         made = self.node.create_timer(*arguments, **options)
         self._destroy.append(lambda: self.node.destroy_timer(made))
         return made

@@ -55,6 +55,7 @@ class MatchedSubscription:
         self._before: Subscription | None = None
         self._generation = 0
         self._heard = 0
+        self._overlap = False
         self._stamps: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED_STAMPS)
         self._present = self._subscribe(profile)
 
@@ -67,6 +68,9 @@ class MatchedSubscription:
         """Look at the publishers; to be called now and then from the callback group."""
         if self._fixed:
             return
+        if self._overlap:
+            self._overlap = False
+            self._stamps.clear()
         offers = [end.qos_profile for end in self._node.get_publishers_info_by_topic(self._topic)]
         changed = bool(offers) and self._differs(offers)
         if self._before is None:
@@ -78,7 +82,7 @@ class MatchedSubscription:
         elif self._heard == self._generation or not offers:
             self._node.destroy_subscription(self._before)
             self._before = None
-            self._stamps.clear()
+            self._overlap = True  # what the old one took may still wait in the new one: compared until the next look
 
     def _wanted(self, offers: list[QoSProfile]) -> QoSProfile:
         wanted = qos.camera_in(self._depth, all(o.reliability == ReliabilityPolicy.RELIABLE for o in offers))
@@ -111,7 +115,7 @@ class MatchedSubscription:
         header = getattr(message, "header", None)
         if header is not None:
             stamp = (header.stamp.sec, header.stamp.nanosec)
-            if self._before is not None and stamp in self._stamps:
+            if (self._overlap or self._before is not None) and stamp in self._stamps:
                 return
             self._stamps.append(stamp)
         self._taker(message)

@@ -142,7 +142,7 @@ PERCEPTION: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "pose_max_gap_s",
         0.5,
-        "Largest time between two poses of a topic that are interpolated, seconds.",
+        "Largest time between two poses or transforms that are interpolated, seconds; none is needed of what stands still.",
         0.0,
         60.0,
     ),

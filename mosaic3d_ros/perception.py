@@ -10,6 +10,7 @@ import json
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from mosaic3d_msgs.srv import QueryGoal, QueryObjects
@@ -70,13 +71,20 @@ class Perception:
         self._answer: Answer | None = None
         self.session = self._make_session()
         self._inputs_group = MutuallyExclusiveCallbackGroup()  # of poses and images: the frames that wait belong to both
-        self.poses = PoseInputs(node, values, self._inputs_group, self._poses_changed, self._bad_pose, check.watch)
-        self.publisher = MapPublisher(self._outputs, values["map_frame"])
-        self._progress = self._outputs.create_publisher(String, "~/progress", qos.LATCHED)
-        self._last_progress = ""
-        self._make_services()
-        self._outputs.create_timer(_PROGRESS_PERIOD_S, self._publish_progress, callback_group=MutuallyExclusiveCallbackGroup())
-        self._viewer = self._make_viewer()  # last: nothing after it can fail and leave its port open
+        with ExitStack() as made:  # what is there when a later part fails is taken down again
+            made.callback(self._outputs.destroy)
+            self.poses = PoseInputs(node, values, self._inputs_group, self._poses_changed, self._bad_pose, check.watch)
+            made.callback(self.poses.destroy)
+            self._viewer = self._make_viewer()
+            if self._viewer is not None:
+                made.callback(self._viewer.close)
+            self.publisher = MapPublisher(self._outputs, values["map_frame"])
+            self._progress = self._outputs.create_publisher(String, "~/progress", qos.LATCHED)
+            self._last_progress = ""
+            self._make_services()
+            group = MutuallyExclusiveCallbackGroup()
+            self._outputs.create_timer(_PROGRESS_PERIOD_S, self._publish_progress, callback_group=group)
+            self._made = made.pop_all()
 
     # Parts --------------------------------------------------------------------------------------------------
 
@@ -86,8 +94,10 @@ class Perception:
         encoder = SceneEncoder.from_checkpoint(
             values["checkpoint"] or None, device=values["device"], condition=values["condition"] or None
         )
+        self._go_on()
         self.device = str(encoder.device)
         text_encoder = get_text_encoder(encoder.text_encoder_name)
+        self._go_on()
         self.default_vocabulary = [word for word in values["vocabulary"] if word] or list(DEFAULT_VOCABULARY)
         proposals = parameters.config_from("proposals", ProposalConfig, values)
 
@@ -104,8 +114,15 @@ class Perception:
             make_source,
             parameters.config_from("instances", InstanceMapConfig, values),
         )
+        self._go_on()
         run_at_low_priority(session.warm_up, _ENCODER_NICE)
+        self._go_on()
         return session
+
+    def _go_on(self) -> None:
+        """Between the steps of loading: raises InterruptedError when the process has been told to end."""
+        if not self._node.context.ok():
+            raise InterruptedError("told to end while loading")
 
     def _make_services(self) -> None:
         queries = QueryService(
@@ -183,11 +200,8 @@ class Perception:
         return all([worker.join(max(0.0, end - time.monotonic())) for worker in workers])
 
     def close(self) -> None:
-        """Take down topics and services."""
-        if self._viewer is not None:
-            self._viewer.close()
-        self.poses.destroy()
-        self._outputs.destroy()
+        """Take down topics, services and the view."""
+        self._made.close()
 
     def reconfigure(self, values: Mapping[str, Any]) -> None:
         """Take parameters that may change while the node runs.

@@ -5,9 +5,9 @@ A lifecycle node: configure loads the model and opens the services, activate tak
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
+import traceback
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
@@ -40,6 +40,7 @@ class PerceptionNode(ClosableLifecycleNode):
         self._perception: Perception | None = None
         self._problem = ""
         self._exit_code = 0
+        self._starter: threading.Thread | None = None
         self.add_on_set_parameters_callback(self._on_parameters)
         name = self.get_fully_qualified_name()
         self._check = SelfCheck(
@@ -81,7 +82,7 @@ class PerceptionNode(ClosableLifecycleNode):
         """Load the model, open the services."""
         try:
             self._perception = Perception(self, self.values, self.counters, self._check)
-        except (Mosaic3DError, ValueError, ImportError, OSError) as error:
+        except Exception as error:  # rclpy would swallow it
             return self._refuse(error)
         return TransitionCallbackReturn.SUCCESS
 
@@ -90,7 +91,7 @@ class PerceptionNode(ClosableLifecycleNode):
         assert self._perception is not None
         try:
             self._perception.start()
-        except (Mosaic3DError, ValueError) as error:
+        except Exception as error:
             self._perception.stop()
             return self._refuse(error)
         return TransitionCallbackReturn.SUCCESS
@@ -118,7 +119,11 @@ class PerceptionNode(ClosableLifecycleNode):
 
     def _refuse(self, error: Exception) -> TransitionCallbackReturn:
         self._problem = " ".join(str(error).split())
-        self.get_logger().error(self._problem)
+        if isinstance(error, (Mosaic3DError, ValueError, ImportError, OSError)):
+            self.get_logger().error(self._problem)
+        else:  # a fault of the node, not of its settings
+            self._problem = f"{type(error).__name__}: {self._problem}"
+            self.get_logger().error("".join(traceback.format_exception(error)))
         return TransitionCallbackReturn.FAILURE
 
     def _drop_perception(self) -> None:
@@ -160,12 +165,11 @@ class PerceptionNode(ClosableLifecycleNode):
         counts = self.counters.as_dict()
         # Not through the logger: after Ctrl-C its topic is gone and it would complain about that.
         print(f"Fused {counts['fused']} frames, dropped {counts['dropped'] or 'none'}.", flush=True)
-        loading = self.values["autostart"] and self._starter.is_alive()
-        if not ended or loading:
-            # A thread in the middle of torch cannot be stopped, and an interpreter that ends under it aborts.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(self._exit_code)
+        loading = False
+        if self._starter is not None:
+            self._starter.join(_END_S)
+            loading = self._starter.is_alive()
+        self.unfinished = loading or not ended
 
     @property
     def exit_code(self) -> int:

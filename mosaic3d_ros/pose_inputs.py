@@ -45,7 +45,7 @@ class PoseInputs:
     ) -> None:
         self._on_change = on_change
         self._on_bad = on_bad
-        self.buffer = TransformBuffer(values["tf_cache_s"], values["jump_back_s"])
+        self.buffer = TransformBuffer(values["tf_cache_s"], values["jump_back_s"], values["pose_max_gap_s"])
         self.source: PoseSource = TfPoseSource(self.buffer, values["map_frame"])
         # Bags may offer /tf_static without keeping it, to which the first of its two subscriptions does not connect.
         on_static = watch("tf_static", self._on_tf_static)

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic3d_core.geometry.transform_buffer import TransformBuffer, TransformLookupError
+from mosaic3d_core.geometry.transform_buffer import TransformBuffer, TransformLookupError, stood_still
 from mosaic3d_core.geometry.transforms import interpolate_pose
 
 
@@ -85,7 +85,7 @@ class TopicPoseSource:
         cache_s: Seconds of history.
         jump_back_s: A pose this much older than the newest means that time started anew: later ones are
             dropped.
-        max_gap_s: Largest distance in time of two poses that are interpolated.
+        max_gap_s: Largest distance in time of two poses that are interpolated, unless the camera stood still between.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class TopicPoseSource:
         return to_map @ pose @ self._connect(after.child_frame_id, frame_id, stamp_ns)
 
     def _between(self, before: _StampedPose, after: _StampedPose, stamp_ns: int) -> NDArray[np.float64]:
-        if after.stamp_ns - before.stamp_ns > self._gap_ns:
+        if after.stamp_ns - before.stamp_ns > self._gap_ns and not stood_still(before.pose, after.pose):
             raise TransformLookupError(
                 f"The {self.awaited} have a gap of {(after.stamp_ns - before.stamp_ns) * 1e-9:.2f} s around the image.",
                 "pose_gap",

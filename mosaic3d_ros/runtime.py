@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import rclpy
 from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
@@ -21,7 +24,13 @@ _SWITCH_INTERVAL_S = 0.0005
 
 
 class Closable:
-    """What a node with threads of its own adds to rclpy's."""
+    """What a node with threads of its own adds to rclpy's.
+
+    Attributes:
+        unfinished: Whether a thread goes on after `close`, in the middle of something that cannot be stopped.
+    """
+
+    unfinished = False
 
     def begin(self) -> None:
         """Called once the executor is about to spin."""
@@ -84,6 +93,17 @@ def _spin(executor: Executor, node: Node) -> None:
             node.get_logger().error(f"A callback failed:\n{traceback.format_exc()}")
 
 
+def _release_shared_memory() -> None:
+    """Remove Fast DDS's segments of this process (128 MB each), which else stay behind when it ends without ceremony."""
+    descriptors = Path("/proc/self/fd")
+    for number in list(descriptors.iterdir()) if descriptors.is_dir() else []:
+        with contextlib.suppress(OSError):
+            held = Path(os.readlink(number))  # the lock file that the owner of a segment holds
+            if held.parent == Path("/dev/shm") and held.name.startswith("fastdds_") and held.name.endswith("_el"):
+                held.with_name(held.name.removesuffix("_el")).unlink(missing_ok=True)
+                held.unlink()
+
+
 def run_node(create: Callable[[], ClosableNode | ClosableLifecycleNode], arguments: Sequence[str] | None, threads: int) -> int:
     """Spin a node until it is told to end.
 
@@ -100,7 +120,7 @@ def run_node(create: Callable[[], ClosableNode | ClosableLifecycleNode], argumen
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     rclpy.init(args=None if arguments is None else list(arguments))
-    code = 0
+    code, unfinished = 0, False
     try:
         try:
             node = create()
@@ -118,7 +138,7 @@ def run_node(create: Callable[[], ClosableNode | ClosableLifecycleNode], argumen
             # `ros2 launch` without a terminal interrupts twice; the second must not break the orderly end.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             node.close()
-            code = node.exit_code
+            code, unfinished = node.exit_code, node.unfinished
             executor.shutdown()
             node.destroy_node()
     except (KeyboardInterrupt, SystemError) as error:
@@ -130,4 +150,10 @@ def run_node(create: Callable[[], ClosableNode | ClosableLifecycleNode], argumen
         # Nothing is left to be released; without this the interpreter walks through some 300,000 objects of torch and
         # numba at its end, long enough on a busy machine for `ros2 launch` to lose patience and kill the process.
         gc.freeze()
+        _release_shared_memory()  # for the same reason rclpy's context, which would do it, stays
+    if unfinished:
+        # An interpreter that ends under a thread in the middle of torch aborts.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     return code

@@ -202,7 +202,7 @@ def _check_path(seen: Observations, need: _Need, path: list[EdgeObservation]) ->
             yield Finding(
                 "tf_sparse",
                 name,
-                f"The transform {name} has gaps of up to {duration(edge.max_gap_s)}: poses between are guessed.",
+                f"The transform {name} has gaps of up to {duration(edge.max_gap_s)}, more than pose_max_gap_s: no poses between.",
                 "Let it be published at 10 Hz or more.",
             )
 

@@ -23,18 +23,26 @@ from mosaic3d_core.geometry.transforms import interpolate_pose, invert_transform
 #: Frames that are kept; a robot has some hundreds.
 MAX_FRAMES = 10_000
 _LONGEST_NAME = 1000
+# Metres, and elements of a rotation: a frame that moved less between two transforms stood still.
+_STILL = 2e-3
 
 
 class TransformLookupError(LookupError):
     """No transform for this question.
 
-    ``reason`` is ``unknown_frame``, ``not_connected``, ``too_early`` or ``too_old``. ``too_early``: the transform
-    of that time has not come yet. ``too_old``: its time is before everything in the buffer.
+    ``reason`` is ``unknown_frame``, ``not_connected``, ``too_early``, ``too_old`` or ``pose_gap``. ``too_early``: the
+    transform of that time has not come yet. ``too_old``: its time is before everything in the buffer. ``pose_gap``:
+    the transforms around it are too far apart.
     """
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def stood_still(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
+    """Whether two poses (4, 4) are the same within 2 mm and 0.1 degrees: then what lies between is no guess."""
+    return bool(np.allclose(before, after, rtol=0.0, atol=_STILL))
 
 
 @dataclass
@@ -60,7 +68,7 @@ class _Edge:
         at = bisect_right(self.stamps, stamp_ns)
         del self.stamps[at:], self.poses[at:]
 
-    def at(self, stamp_ns: int | None, child: str) -> NDArray[np.float64]:
+    def at(self, stamp_ns: int | None, child: str, max_gap_ns: int | None = None) -> NDArray[np.float64]:
         """T_parent_child at a time; None where all is static."""
         if not self.poses:
             raise TransformLookupError(f"Nothing is known any more of frame '{child}'.", "too_early")
@@ -82,6 +90,13 @@ class _Edge:
                 "too_old",
             )
         before, after = self.stamps[at - 1], self.stamps[at]
+        too_far = max_gap_ns is not None and after - before > max_gap_ns
+        if max_gap_ns is not None and too_far and not stood_still(self.poses[at - 1], self.poses[at]):
+            raise TransformLookupError(
+                f"There are {(after - before) * 1e-9:.3f} s between the transforms '{self.parent}' <- '{child}' around the image,"
+                f" more than {max_gap_ns * 1e-9:g} s: where it was taken would be a guess.",
+                "pose_gap",
+            )
         return interpolate_pose(self.poses[at - 1], self.poses[at], (stamp_ns - before) / (after - before))
 
 
@@ -92,11 +107,14 @@ class TransformBuffer:
         cache_s: Seconds of history kept per moving frame.
         jump_back_s: A transform this much older than the newest of its frame means that time started anew (a
             bag loops): everything later than it is dropped.
+        max_gap_s: Transforms farther apart in time are not interpolated, unless the frame stood still; None for no limit, as tf2
+            has none.
     """
 
-    def __init__(self, cache_s: float = 10.0, jump_back_s: float = 1.0) -> None:
+    def __init__(self, cache_s: float = 10.0, jump_back_s: float = 1.0, max_gap_s: float | None = None) -> None:
         self._cache_ns = round(cache_s * 1e9)
         self._jump_ns = round(jump_back_s * 1e9)
+        self._max_gap_ns = None if max_gap_s is None else round(max_gap_s * 1e9)
         self._edges: dict[str, _Edge] = {}
         self._lock = threading.Lock()
 
@@ -138,6 +156,11 @@ class TransformBuffer:
         """Names of all known frames, sorted."""
         with self._lock:
             return sorted(set(self._edges) | {edge.parent for edge in self._edges.values()})
+
+    def root(self, frame: str) -> str:
+        """The topmost ancestor of a frame; itself where nothing is known of it."""
+        with self._lock:
+            return self._chain(frame.lstrip("/"))[-1]
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None) -> NDArray[np.float64]:
         """Transform that maps points of ``source`` to ``target``.
@@ -186,7 +209,7 @@ class TransformBuffer:
         total = np.eye(4)
         while frame != ancestor:
             edge = self._edges[frame]
-            total = edge.at(stamp_ns, frame) @ total
+            total = edge.at(stamp_ns, frame, self._max_gap_ns) @ total
             frame = edge.parent
         return total
 

@@ -169,8 +169,8 @@ class InstanceMap:
     def _update(self, feature_map: FeatureMap, proposals: Sequence[Proposal]) -> tuple[MapInstance, ...]:
         now = int(feature_map.snapshot.stamp_ns)
         keys = pack_indices(feature_map.cells)
-        owner = self._owners(keys)  # (V,) id, 0 for none
         self._drop_vanished(keys, now)
+        owner = self._owners(keys)  # (V,) id, 0 for none; what has just vanished owns nothing any more
         live = [track for track in self._tracks.values() if track.gone_since_ns is None]
         overlap = _overlaps(owner, proposals, [track.id for track in live])
         pairs = self._match(overlap, proposals, live)

@@ -1,8 +1,8 @@
 """Plays a bag over DDS with the arguments of `ros2 bag play` that perception.launch.py uses, and no others.
 
 A stand-in for rosbag2, which does not come as a wheel: a process of its own that publishes the recorded bytes as they are, at
-their times, with the recorded QoS. Two arguments are its own: ``--wait-for TOPIC`` starts when the topic has a subscriber, so
-that tests lose no message, and ``--hold`` lets /clock go on after the end.
+their times, with the recorded QoS. One argument is its own: ``--wait-for TOPIC`` starts when the topic has a subscriber, so that
+tests lose no message.
 """
 
 from __future__ import annotations
@@ -52,15 +52,9 @@ class Player:
         }
         self.clock = self.node.create_publisher(Clock, "/clock", 10) if arguments.clock else None
         self.next_tick_ns = 0
-        self.time_ns = 0
-
-    def now_ns(self) -> int:
-        """Bag time of the newest tick or message."""
-        return self.time_ns
 
     def tick(self, time_ns: int) -> None:
         """Publish /clock at the wanted rate of bag time."""
-        self.time_ns = time_ns
         if self.clock is None:
             return
         period = round(1e9 / self.arguments.clock)
@@ -108,7 +102,6 @@ def main() -> None:
     parser.add_argument("--qos-profile-overrides-path")
     parser.add_argument("--wait-for-all-acked", type=int, default=-1)
     parser.add_argument("--wait-for", action="append", default=[])
-    parser.add_argument("--hold", action="store_true")
     arguments = parser.parse_args()
     rclpy.init(args=[])
     player = Player(arguments)
@@ -119,9 +112,6 @@ def main() -> None:
         while arguments.loop:
             player.play()
         player.finish()
-        while arguments.hold:
-            time.sleep(0.02)
-            player.tick(player.now_ns() + 20_000_000)
     except KeyboardInterrupt:
         pass
     finally:

@@ -143,12 +143,24 @@ def assert_same_map(left, right):
     assert np.array_equal(left.up, right.up)
 
 
-def test_online_and_offline_give_the_same_voxels(robot, start_mapping, play, tmp_path):
-    bag = write_bag(tmp_path / "bag")
-    node = start_mapping()
-    play(bag, "--hold")
-    mapped = online(robot, tmp_path / "online.m3dmap", 12)
-    assert robot.progress["dropped"] == {}
+RECORDINGS = {
+    "tf": Recording(),
+    "odometry of the base, TF to the camera": Recording(poses="odom"),
+    "colour later and half as often, bent lenses": Recording(
+        frames=24, color_delay_ns=8_000_000, color_every=2, distortion=(-0.2, 0.05, 0.001, -0.001, 0.0)
+    ),
+}
+
+
+@pytest.mark.parametrize("recording", RECORDINGS.values(), ids=RECORDINGS)
+def test_online_and_offline_give_the_same_voxels(robot, start_mapping, play, tmp_path, recording):
+    bag = write_bag(tmp_path / "bag", recording)
+    node = start_mapping(pose_source=recording.poses)
+    play(bag)  # and /clock stops with it: the node must go on
+    alone = recording.frames - recording.frames // recording.color_every
+    mapped = online(robot, tmp_path / "online.m3dmap", recording.frames - alone)
+    # the last image that is alone still waits for its colour image
+    assert robot.progress["dropped"] == ({"no_color": alone - 1} if alone else {})
     assert_same_map(mapped, offline(bag, tmp_path / "offline.m3dmap"))
     assert "Traceback" not in node.output()
 
@@ -181,7 +193,7 @@ def test_a_bag_recorded_from_the_players_topics_gives_the_map_of_what_was_played
     wait_until(lambda: recorder.count(bag_writer.DEPTH) >= 8, robot.spin, 60.0, "a recording of 8 frames")
     bag = recorder.close()
     start_mapping()
-    play(bag, "--hold")
+    play(bag)
     mapped = online(robot, tmp_path / "online.m3dmap", 8)
     assert robot.progress["dropped"] == {}
     assert_same_map(mapped, offline(bag, tmp_path / "offline.m3dmap"))

@@ -1,7 +1,9 @@
 """The life of perception_node: a lifecycle manager's view, parameters while it runs, and how it ends."""
 
 import signal
+import socket
 import time
+from pathlib import Path
 
 import pytest
 from lifecycle_msgs.msg import State, Transition
@@ -19,6 +21,7 @@ from .robot import Robot
 
 pytestmark = pytest.mark.ros
 NODE = "mosaic3d_ros.perception_node"
+SHARED_MEMORY = Path("/dev/shm")
 
 
 @pytest.fixture
@@ -79,20 +82,39 @@ def test_a_model_that_cannot_be_loaded_leaves_the_node_unconfigured_and_says_why
     assert process.interrupt() == 0
 
 
+def test_what_is_half_configured_is_taken_down_and_can_be_tried_again(robot, start_node, checkpoint):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = start_node(NODE, "-p", f"checkpoint:={checkpoint}", "-p", "autostart:=false", "-p", f"viewer_port:={port}")
+        assert not change(robot, Transition.TRANSITION_CONFIGURE)
+        assert state(robot) == State.PRIMARY_STATE_UNCONFIGURED
+        assert str(port) in process.output()
+        assert not robot.node.count_publishers("/perception_node/labelled_cloud")
+    assert change(robot, Transition.TRANSITION_CONFIGURE)
+    assert robot.node.count_publishers("/perception_node/labelled_cloud") == 1
+    assert process.interrupt() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("when", ["while it loads", "while it maps"])
 def test_it_ends_within_two_seconds_without_a_stack_trace(robot, start_node, number, when):
+    there = set(SHARED_MEMORY.glob("fastdds_*"))
     process = start_node(NODE)  # the shipped model, which takes longest
     wait_until(lambda: robot.node.count_publishers("/perception_node/transition_event"), robot.spin, 60.0, "the node")
     if when == "while it maps":
         wait_until(robot.connected, robot.spin, 60.0, "all subscriptions")
         robot.send_until(lambda: robot.progress["fused"] >= 3, "fusion")
+    maps = Path(f"/proc/{process.process.pid}/maps").read_text().splitlines()
+    own = {Path(line.split()[-1]) for line in maps if f"{SHARED_MEMORY}/fastdds_" in line} - there
     process.process.send_signal(number)
     began = time.monotonic()
     assert process.process.wait(30) == 0, process.output()
     assert time.monotonic() - began < 2.0
     assert "Traceback" not in process.output()
     assert "terminate called" not in process.output()
+    assert not [file for file in own if file.exists() and "port" not in file.name]  # 128 MB each
 
 
 def test_parameters_change_while_it_runs_and_refusals_say_why(robot, start_node, checkpoint):

@@ -35,15 +35,19 @@ def open_bag(path: Path, **options: Any) -> BagSequence:
 class BagSequence:
     """Frames of one bag: each depth image with the colour image nearest in time and the pose at its stamp.
 
+    Images are paired, read and placed as perception_node does it, so that both make the same map of a bag.
+
     Args:
         path: Bag folder or file.
         color_topic: Colour images; found by name and type when None.
         depth_topic: Depth images, 16UC1 in mm or 32FC1 in m; found when None.
         color_info_topic: Found beside the colour images when None.
         depth_info_topic: Found beside the depth images when None.
-        pose_topic: PoseStamped or Odometry of the depth camera; None uses /tf and /tf_static.
+        pose_topic: PoseStamped or Odometry; None uses /tf, or where there is none the only topic of these kinds. TF connects
+            its frames with the map and the camera.
+        pose_child_frame: Frame whose pose a PoseStamped is; None is the depth camera.
         map_frame: World frame of the poses; None takes the root of the transform tree.
-        max_difference_s: Largest time between colour and depth.
+        max_difference_s: Largest time between colour and depth. A colour image serves one depth image.
         align_gravity: Accepted for symmetry with the other readers; a bag's map frame has z up already.
     """
 
@@ -56,8 +60,9 @@ class BagSequence:
         depth_info_topic: str | None = None,
         pose_topic: str | None = None,
         map_frame: str | None = None,
-        max_difference_s: float = 0.03,
+        max_difference_s: float = 0.02,
         align_gravity: bool = True,
+        pose_child_frame: str | None = None,
     ) -> None:
         self.name, self._path = path.name, path
         self.gravity_up: NDArray[np.float64] | None = np.array([0.0, 0.0, 1.0]) if align_gravity else None
@@ -73,13 +78,15 @@ class BagSequence:
             self._color_topic: self._first_info(color_info_topic or _beside(self._color_topic, kinds, path)),
         }
         self._images = FrameReader(is_rectified_topic(self._color_topic), is_rectified_topic(self._depth_topic))
-        self._tree = PoseTree()
+        self._tree, self._topic_poses = PoseTree(), PoseTree()
+        self._pose_frames = ("", pose_child_frame or "")
         self._read_poses(kinds)
         self._depth_stamps = self._stamps(self._depth_topic)
         self._color_stamps = self._stamps(self._color_topic)
         if not self._depth_stamps:
             raise SequenceError(f"bag {path} has no message on {self._depth_topic}")
-        self._max_difference_ns = int(max_difference_s * 1e9)
+        self._max_difference_ns = round(max_difference_s * 1e9)
+        self._partners = self._pair()
 
     def __len__(self) -> int:
         return len(self._depth_stamps)
@@ -89,10 +96,8 @@ class BagSequence:
             raise IndexError(f"frame {index} of a bag with {len(self)}")
         depth = self._message(self._depth_topic, *self._depth_stamps[index])
         stamp = _stamp(depth.header)
-        if not self._color_stamps:
-            raise FrameError("the bag has no colour image", "missing_color")
-        nearest = min(self._color_stamps, key=lambda s: abs(s[0] - stamp))
-        if abs(nearest[0] - stamp) > self._max_difference_ns:
+        nearest = self._partners[index]
+        if nearest is None:
             raise FrameError(f"no colour image within {self._max_difference_ns / 1e9} s of {stamp / 1e9:.3f} s", "missing_color")
         color = self._message(self._color_topic, *nearest)
         return self._assemble(stamp, depth, color)
@@ -118,21 +123,38 @@ class BagSequence:
         pixels, color_camera = self._images.color(color, self._infos[self._color_topic])
         depth_frame, color_frame = depth.header.frame_id, color.header.frame_id
         T_world_camera = self._pose(depth_frame, stamp)
-        registered = color_frame == depth_frame and color_camera == depth_camera
-        T_color_depth = None
-        if color_frame != depth_frame:
-            T_color_depth = self._tree.lookup(color_frame, depth_frame, stamp)
-        return RGBDFrame(
-            stamp, pixels, values, depth_camera, T_world_camera, None if registered else color_camera, T_color_depth
-        )
+        T_color_depth = self._connect(color_frame, depth_frame, stamp) if color_frame and color_frame != depth_frame else None
+        registered = T_color_depth is None and color_camera == depth_camera
+        return RGBDFrame(stamp, pixels, values, depth_camera, T_world_camera, None if registered else color_camera, T_color_depth)
+
+    def _pair(self) -> list[tuple[int, int] | None]:
+        """Colour image of each depth image: the nearest of those after the last one used, as a live stream is paired."""
+        out: list[tuple[int, int] | None] = []
+        free = 0
+        for stamp, _ in self._depth_stamps:
+            rest = range(free, len(self._color_stamps))
+            nearest = min(rest, key=lambda k: abs(self._color_stamps[k][0] - stamp), default=None)
+            if nearest is None or abs(self._color_stamps[nearest][0] - stamp) > self._max_difference_ns:
+                out.append(None)
+                continue
+            out.append(self._color_stamps[nearest])
+            free = nearest + 1
+        return out
 
     def _pose(self, depth_frame: str, stamp: int) -> NDArray[np.float64]:
-        if self._pose_topic is not None:
-            return self._tree.lookup(_POSE_PARENT, _POSE_CHILD, stamp)
-        return self._tree.lookup(self._map_frame or self._tree.root(depth_frame), depth_frame, stamp)
+        if self._pose_topic is None:
+            return self._tree.lookup(self._map_frame or self._tree.root(depth_frame), depth_frame, stamp)
+        parent, child = self._pose_frames
+        to_map = self._connect(self._map_frame or self._tree.root(parent), parent, stamp)
+        return to_map @ self._topic_poses.lookup(_POSE_PARENT, _POSE_CHILD, stamp) @ self._connect(child, depth_frame, stamp)
+
+    def _connect(self, target: str, source: str, stamp: int) -> NDArray[np.float64]:
+        """`T_target_source` from TF; an empty name needs nothing."""
+        return np.eye(4) if not target or not source or target == source else self._tree.lookup(target, source, stamp)
 
     def _read_poses(self, kinds: dict[str, str]) -> None:
-        if self._pose_topic is None and not any(kind == _TF for kind in kinds.values()):
+        # static transforms alone place no moving camera
+        if self._pose_topic is None and not any(kind == _TF and not t.endswith("tf_static") for t, kind in kinds.items()):
             found = [t for t, kind in kinds.items() if kind in (_POSE, _ODOM)]
             if len(found) != 1:
                 raise SequenceError(
@@ -157,14 +179,16 @@ class BagSequence:
                             t.header.frame_id, t.child_frame_id, _stamp(t.header), pose, connection.topic.endswith("tf_static")
                         )
                 else:
-                    body = message.pose.pose if connection.msgtype == _ODOM else message.pose
+                    odometry = connection.msgtype == _ODOM
+                    body = message.pose.pose if odometry else message.pose
                     p, q = body.position, body.orientation
-                    self._tree.add(
+                    self._pose_frames = (message.header.frame_id, message.child_frame_id if odometry else self._pose_frames[1])
+                    self._topic_poses.add(
                         _POSE_PARENT, _POSE_CHILD, _stamp(message.header), pose_to_matrix((p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
                     )
             except FrameError as error:
                 self.skipped[error.reason] = self.skipped.get(error.reason, 0) + 1
-        if not self._tree.frames:
+        if not (self._tree if self._pose_topic is None else self._topic_poses).frames:
             raise SequenceError(f"bag {self._path} has no usable pose on {self._pose_topic or '/tf'}")
 
     def _first_info(self, topic: str) -> Any:

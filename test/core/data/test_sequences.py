@@ -252,9 +252,9 @@ def test_transform_chains_interpolate_and_refuse_what_is_not_connected():
     tree.add("base", "camera", 0, offset, static=True)
     assert np.allclose(tree.lookup("map", "camera", 50_000_000), np.array(pose(0.5)) @ offset)  # type: ignore[arg-type]
     assert np.allclose(tree.lookup("camera", "map", 0), np.linalg.inv(pose(0) @ offset))
-    with pytest.raises(FrameError, match=r"around 0\.900 s"):
+    with pytest.raises(FrameError, match=r"0\.700 s older"):
         tree.lookup("map", "camera", 900_000_000)
-    with pytest.raises(FrameError, match="no transforms connect 'odom' and 'camera'"):
+    with pytest.raises(FrameError, match="'odom' is unknown"):
         tree.lookup("odom", "camera", 0)
 
 

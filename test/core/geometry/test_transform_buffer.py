@@ -200,3 +200,20 @@ def test_lookups_on_random_trees_equal_tf2(case):
         move, turn = found.translation, found.rotation
         wanted = slow_matrix((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
         np.testing.assert_allclose(buffer.lookup(target, source, time), wanted, atol=TOLERANCE)
+
+
+def test_over_a_gap_only_what_stood_still_has_a_pose():
+    buffer = TransformBuffer(max_gap_s=0.5)
+    there = np.eye(4)
+    there[0, 3] = 1.0
+    for second, pose in ((0.0, np.eye(4)), (0.4, there), (2.0, there), (3.0, np.eye(4))):
+        buffer.set("map", "camera", round(second * 1e9), pose)
+    assert np.isclose(buffer.lookup("map", "camera", round(0.2e9))[0, 3], 0.5)
+    assert np.isclose(buffer.lookup("map", "camera", round(1.2e9))[0, 3], 1.0)
+    with pytest.raises(TransformLookupError, match="would be a guess") as error:
+        buffer.lookup("map", "camera", round(2.5e9))
+    assert error.value.reason == "pose_gap"
+    unlimited = TransformBuffer()
+    for second, pose in ((2.0, there), (3.0, np.eye(4))):
+        unlimited.set("map", "camera", round(second * 1e9), pose)
+    assert np.isclose(unlimited.lookup("map", "camera", round(2.5e9))[0, 3], 0.5)

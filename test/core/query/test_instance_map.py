@@ -235,3 +235,14 @@ def test_after_a_reset_ids_go_on():
 def test_settings_without_sense_are_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         InstanceMapConfig(**change)
+
+
+def test_the_newest_instances_may_vanish_down_to_a_few_voxels_of_the_map():
+    """What is left of them is still in the map, but belongs to nobody: their ids are above all others."""
+    old, new, newest = block(0, size=4), block(10, size=6), block(20, size=6)
+    living = InstanceMap()
+    features = World(old, new, newest).encoded(1.0)
+    living.update(features, propose(features, old, new, newest))
+    features = World(old, new[:20], newest[:20]).encoded(2.0)  # under a third of them
+    found = living.update(features, propose(features, old))
+    assert [one.state for one in found] == [PRESENT, GONE, GONE]
