@@ -92,3 +92,10 @@ def test_no_fault_crashes_the_node_makes_it_hang_or_lie(tmp_path):
         assert (row["injected"], row["crashed"], row["hung"], row["wrong"]) == (1, 0, 0, 0), name
         assert row["unaccounted_frames"] == 0, name
         assert row["recovery_s_max"] < 15.0, name  # two seconds on a machine that does nothing else
+
+
+def test_publishing_a_map_is_timed_with_somebody_listening(tmp_path):
+    found = quick("publishing", tmp_path)
+    assert found["subscribers"] == 1
+    assert found["voxels"] > 40_000
+    assert 0 < found["median_ms"] <= found["worst_ms"]
