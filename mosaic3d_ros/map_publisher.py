@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from mosaic3d_core.visualization.palette import heat_colors, label_colors
@@ -52,8 +53,14 @@ class MapPublisher:
             update: The labelled map.
             label_threshold: Least score of a label.
         """
+        header = convert.make_header(self._map_frame, update.features.snapshot.stamp_ns)
+        with self._lock:
+            self.publish_cloud(update, header)
+            self.publish_objects(update, header, label_threshold)
+
+    def publish_cloud(self, update: MapUpdate, header: Header) -> None:
+        """The labelled cloud."""
         snapshot, labelling = update.features.snapshot, update.labelling
-        header = convert.make_header(self._map_frame, snapshot.stamp_ns)
         rows = convert.structured_points(
             convert.POINT_DTYPE,
             snapshot.centroids,
@@ -62,14 +69,17 @@ class MapPublisher:
             instance=labelling.instances,
             score=labelling.scores,
         )
+        self._cloud.publish(convert.cloud_message(rows, header))
+
+    def publish_objects(self, update: MapUpdate, header: Header, label_threshold: float) -> None:
+        """Instance markers, and detections where there are any."""
+        labelling = update.labelling
         palette = label_colors(labelling.vocabulary) / 255.0
         color_of = {word: tuple(color) for word, color in zip(labelling.vocabulary, palette, strict=True)} | {"": _NO_WORD_COLOR}
         colored = [(found, color_of[found.text]) for found in labelling.objects]
-        with self._lock:
-            self._cloud.publish(convert.cloud_message(rows, header))
-            self._instances.publish(self._instance_memory.update(colored, header))
-            if self._detections is not None:
-                self._detections.publish(update, header, label_threshold)
+        self._instances.publish(self._instance_memory.update(colored, header))
+        if self._detections is not None:
+            self._detections.publish(update, header, label_threshold)
 
     def publish_query(self, answer: Answer) -> None:
         """Heat of the query texts and boxes of what was found."""
