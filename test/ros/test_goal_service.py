@@ -189,7 +189,7 @@ def test_no_request_is_too_hostile(small):
             assert np.isfinite(convert.matrix_from_pose(reply.goal.pose)).all()
 
     handle()
-    assert min(seen.values()) > 30, seen
+    assert min(seen.values()) > 5, seen
 
 
 # The planner example --------------------------------------------------------------------------------------------

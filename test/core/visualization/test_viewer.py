@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -352,22 +353,23 @@ def test_a_browser_that_leaves_takes_its_thread_along(viewer, view):
 def test_a_program_that_ends_without_closing_ends_quietly():
     """A viewer that nobody closed, with a browser looking, leaves no message and no hanging process."""
     code = (
-        "import sys; sys.path[:0] = sys.argv[1:3]\n"
+        "import sys; sys.path[:0] = sys.argv[1:2]\n"
         "from cli_scenes import furniture\n"
-        "from viewer_client import ViewerClient\n"
         "from mosaic3d_core.mapping import MapSnapshot\n"
         "from mosaic3d_core.visualization.viewer import MapViewer, ViewData\n"
         "viewer = MapViewer(0)\n"
         "viewer.show(ViewData(MapSnapshot.from_points(*furniture())))\n"
-        "context = ViewerClient.connected(viewer)\n"
-        "client = context.__enter__()\n"
-        "assert client.pump(lambda: len(client.points()[0]) > 1000)\n"
+        "print(viewer.url, flush=True)\n"
+        "input()\n"
     )
-    here = Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(here), str(here.parent / "cli")], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    command = [sys.executable, "-c", code, str(Path(__file__).parent.parent / "cli")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as program:
+        page = SimpleNamespace(url=program.stdout.readline().strip())
+        with ViewerClient.connected(page) as client:
+            assert client.pump(lambda: len(client.points()[0]) > 1000)
+            out, err = program.communicate("end\n", timeout=30)
+    assert (program.returncode, out, err) == (0, "", "")
 
 
 # What cannot be done ----------------------------------------------------------------------------------------
