@@ -100,3 +100,11 @@ def test_publishing_a_map_is_timed_with_somebody_listening(tmp_path):
     assert found["voxels"] > 40_000
     assert 0 < found["cloud_ms"] <= found["cloud_ms_worst"]
     assert found["objects_ms"] > 0
+
+
+def test_relations_are_timed_against_their_plain_queries(tmp_path):
+    found = quick("relations", tmp_path)
+    assert found["instances"] > 3
+    assert len(found["texts"]) == 10
+    assert all(row["plain_ms"] > 0 and row["whole_ms"] > 0 for row in found["texts"])
+    assert any(row["answers"] for row in found["texts"])
