@@ -194,7 +194,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def rviz(given: Given, use_sim_time: bool, remappings: list[tuple[str, str]]) -> Node:
-    """RViz in the node's namespace and with its remappings: the relative names in the shipped view then mean the same topics."""
+    """Start RViz in the node's namespace and with its remappings: relative names in the view then mean the same topics."""
     frame = ["-f", given["map_frame"]] if given["map_frame"] else []
     return Node(
         package="rviz2",

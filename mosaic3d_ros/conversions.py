@@ -25,8 +25,6 @@ from mosaic3d_core.geometry.camera import PinholeCamera
 from mosaic3d_core.geometry.transforms import matrix_to_quaternion_xyzw
 from mosaic3d_core.imaging.calibration import read_calibration
 from mosaic3d_core.imaging.limits import check_expected
-from mosaic3d_core.imaging.raw_images import COLOR_ENCODINGS as COLOR_ENCODINGS
-from mosaic3d_core.imaging.raw_images import DEPTH_ENCODINGS as DEPTH_ENCODINGS
 from mosaic3d_core.imaging.raw_images import decode_color, decode_depth
 
 POINT_DTYPE = np.dtype(
