@@ -98,8 +98,8 @@ def _beside(thing: Shape, anchor: Shape, config: RelationConfig) -> Graded:
 
 
 def _on(thing: Shape, anchor: Shape, config: RelationConfig) -> Graded:
-    best = _supported(thing, anchor, config)
-    for other in (_mounted, _hanging):
+    best = _mounted(thing, anchor, config)  # first: the noise of a wall can look like a ledge below a picture
+    for other in (_supported, _hanging):
         if best.value < 1.0:
             best = max(best, other(thing, anchor, config), key=lambda one: one.value)
     return best

@@ -321,6 +321,15 @@ def test_in_front_of_me_is_where_i_look_to_and_in_front_of_a_thing_is_my_side_of
     assert grade(Relation.BEHIND, table, chair, view, CONFIG).value == 1.0
 
 
+def test_a_picture_is_told_to_be_mounted_on_its_wall_also_where_the_wall_has_a_ledge_by_noise():
+    wall, ledge = block((0, 0, 1.2), (4, 0.08, 2.4)), block((0, 0.06, 1.42), (0.8, 0.04, 0.04))
+    points = np.concatenate([wall.points, ledge.points])
+    noisy = Shape(points, VOXEL, fit_upright_box(points, UP, VOXEL))
+    found = grade(Relation.ON, block((0, 0.06, 1.8), (0.6, 0.04, 0.72)), noisy, None, CONFIG)
+    assert found.value == 1.0
+    assert found.words.startswith("is mounted on")
+
+
 @pytest.mark.parametrize(
     ("values", "what"),
     [({"near_m": (1.5, 0.5)}, "near_m"), ({"far_m": (1.0, 2.0)}, "far_m"), ({"column_m": (-1.0, 2.0)}, "column_m"),
