@@ -61,6 +61,18 @@ def build_mask_datasets(data: Any, encoder: SceneEncoder, voxelization: str, see
     return DatasetMix(found)
 
 
+def training_scenes(data: Any) -> dict[str, list[Path]]:
+    """Scene folders of each dataset.
+
+    Args:
+        data: Group ``data``.
+
+    Raises:
+        Mosaic3DError: If a dataset has no scene.
+    """
+    return {str(name): _scenes(str(name), Path(data.root), spec) for name, spec in data.datasets.items()}
+
+
 def _recipe(data: Any, voxel_size_m: float, channels: tuple[str, ...], voxelization: str) -> SampleRecipe:
     if voxelization not in ("anchored", "official"):
         raise Mosaic3DError(f'voxelization must be "anchored" or "official", got "{voxelization}"')

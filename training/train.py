@@ -1,4 +1,4 @@
-"""Stage-1 training, language alignment of a sparse encoder; and with an experiment of stage 2 that of a mask decoder.
+"""Stage-1 training, language alignment of a sparse encoder; with an experiment of stage 2 a mask decoder or a proposal scorer.
 
 python training/prepare_data.py synthetic --rooms 1100 --out data/rooms
 python training/train.py data.root=data/rooms
@@ -115,6 +115,10 @@ def train(config: DictConfig) -> dict[str, float]:
         from training.mask_training import train_decoder
 
         return train_decoder(config, out)
+    if config.loss.kind == "overlap":
+        from training.scorer_training import train_scorer
+
+        return train_scorer(config, out)
     mix = build_datasets(config.data, config.model, config.voxelization, config.seed)
     model = build_model(config)
     if isinstance(model, PromptDrivenUNet) and any(one.condition not in model.config.conditions for one in mix.datasets):

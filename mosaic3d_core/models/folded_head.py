@@ -7,6 +7,7 @@ W^T b + b . b.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,11 @@ class FoldedHead:
             object.__setattr__(self, "bias", np.ascontiguousarray(self.bias, np.float32))
             if self.bias.shape != self.weight.shape[:1]:
                 raise ValueError(f"the head bias must have shape {self.weight.shape[:1]}, got {self.bias.shape}")
+
+    def fingerprint(self) -> str:
+        """What tells encoders apart: a digest of the head."""
+        values = self.weight.tobytes() + (b"" if self.bias is None else self.bias.tobytes())
+        return hashlib.sha256(values).hexdigest()[:16]
 
     @property
     def text_dim(self) -> int:

@@ -10,16 +10,21 @@ import torch
 from mosaic3d_core.query.combined_proposals import CombinedProposals
 from mosaic3d_core.query.component_proposals import ComponentProposals
 from mosaic3d_core.query.instance_map import InstanceMap
+from mosaic3d_core.query.judged_proposals import JudgedProposals
 from mosaic3d_core.query.proposals import DecoderProposals, ProposalConfig, ProposalSource
 
 if TYPE_CHECKING:
     from mosaic3d_core.models.folded_head import FoldedHead
+    from mosaic3d_core.models.proposal_scorer import ProposalScorer
     from mosaic3d_core.models.scene_encoder import FeatureMap
     from mosaic3d_core.query.engine import QueryEngine
     from mosaic3d_core.query.instance_view import InstanceView
 
 DEFAULT_DECODER = Path(__file__).resolve().parent.parent / "assets" / "mosaic3d_narrow_decoder.safetensors"
 """The mask decoder that comes with the package, for the encoder that comes with it."""
+
+DEFAULT_SCORER = DEFAULT_DECODER.with_name("mosaic3d_narrow_scorer.safetensors")
+"""The scorer of proposals that comes with the package, for the encoder that comes with it."""
 
 COMPONENTS = "components"
 
@@ -36,7 +41,8 @@ def choose_proposals(
     Args:
         decoder: File of a mask decoder, whose objects stand beside connected voxels of the same concept, the surer one of two
             counts; "components" for the latter alone; "" for the decoder that comes with the package where it belongs to the
-            encoder, else for components.
+            encoder, else for components. Beside a decoder the scorer that comes with the package judges both, where it belongs
+            to the encoder.
         head: Head of the encoder.
         engine: The query engine, of which components use the concepts.
         config: What becomes of a decoder's masks.
@@ -48,7 +54,7 @@ def choose_proposals(
     Raises:
         CheckpointError: If a decoder that was asked for cannot be read or belongs to another encoder.
     """
-    from mosaic3d_core.models.mask_decoder.checkpoint import fingerprint, load_decoder
+    from mosaic3d_core.models.mask_decoder.checkpoint import load_decoder
     from mosaic3d_core.models.precision import choose_device, choose_dtype
 
     if decoder == COMPONENTS:
@@ -57,14 +63,26 @@ def choose_proposals(
     if not decoder and not file.is_file():
         return ComponentProposals(engine), "connected components (no mask decoder is installed)"
     loaded = load_decoder(file)
-    if not decoder and loaded.metadata.get("encoder") != fingerprint(head):
+    if not decoder and loaded.metadata.get("encoder") != head.fingerprint():
         return ComponentProposals(engine), "connected components (the mask decoder of the package belongs to another encoder)"
     loaded.check_encoder(head, file.name)
     where = choose_device(device)
     dtype = choose_dtype(where, None)
-    source = DecoderProposals(loaded.model.to(where), config, dtype=dtype)
-    both = CombinedProposals([source, ComponentProposals(engine)])
-    return both, f"mask decoder {file.name} and connected components"
+    found: list[ProposalSource] = [DecoderProposals(loaded.model.to(where), config, dtype=dtype), ComponentProposals(engine)]
+    name = f"mask decoder {file.name} and connected components"
+    scorer = _scorer(head)
+    if scorer is not None:
+        found, name = [JudgedProposals(one, scorer) for one in found], f"{name}, judged by {DEFAULT_SCORER.name}"
+    return CombinedProposals(found), name
+
+
+def _scorer(head: FoldedHead) -> ProposalScorer | None:
+    from mosaic3d_core.models.proposal_scorer.checkpoint import load_scorer
+
+    if not DEFAULT_SCORER.is_file():
+        return None
+    loaded = load_scorer(DEFAULT_SCORER)
+    return loaded.model if loaded.belongs_to(head) else None
 
 
 def instances_of(

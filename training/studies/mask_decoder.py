@@ -55,7 +55,7 @@ class Scale:
     rooms: int = 100
     unseen: int = 16
     encoder_steps: int = 1000
-    steps: int = 3000
+    steps: int = 1500
     seeds: tuple[int, ...] = (1, 2, 3)
     queries: tuple[int, ...] = (50, 100, 150, 300)
     usual: int = 150

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mosaic3d_core.data.caption_files import write_atomically
 from mosaic3d_core.errors import CheckpointError
 from mosaic3d_core.models.folded_head import FoldedHead
 from mosaic3d_core.models.mask_decoder.config import MaskDecoderConfig
 from mosaic3d_core.models.mask_decoder.decoder import MaskDecoder
+from mosaic3d_core.models.tensor_files import read_net, write_net
 
-_FORMAT, _VERSION = "mosaic3d-mask-decoder", "1"
+_WHAT, _VERSION = "mask decoder", "1"
 
 
 @dataclass(frozen=True)
@@ -49,16 +44,10 @@ class LoadedDecoder:
                 f"mask decoder {name} reads a text space of {wanted}, but the encoder's has {len(head.weight)}: "
                 "use the decoder that was trained with this encoder"
             )
-        if self.metadata.get("encoder") != fingerprint(head):
+        if self.metadata.get("encoder") != head.fingerprint():
             raise CheckpointError(
                 f"mask decoder {name} was trained with another encoder: use the decoder that belongs to this one, or none"
             )
-
-
-def fingerprint(head: FoldedHead) -> str:
-    """What tells encoders apart: a digest of the head."""
-    values = np.ascontiguousarray(head.weight, np.float32).tobytes()
-    return hashlib.sha256(values + (b"" if head.bias is None else np.float32(head.bias).tobytes())).hexdigest()[:16]
 
 
 def save_decoder(path: str | os.PathLike[str], model: MaskDecoder, head: FoldedHead, metadata: Mapping[str, Any]) -> None:
@@ -73,21 +62,7 @@ def save_decoder(path: str | os.PathLike[str], model: MaskDecoder, head: FoldedH
     Raises:
         CheckpointError: If the file cannot be written.
     """
-    from safetensors.torch import save_file
-
-    target = Path(path)
-    header = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "architecture": json.dumps(model.config.to_dict()),
-        "metadata": json.dumps({**metadata, "encoder": fingerprint(head)}),
-    }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, lambda temporary: save_file(tensors, str(temporary), metadata=header))
-    except OSError as error:
-        raise CheckpointError(f"cannot write mask decoder {target}: {error.strerror or error}") from error
+    write_net(path, _WHAT, _VERSION, model, model.config.to_dict(), {**metadata, "encoder": head.fingerprint()})
 
 
 def load_decoder(path: str | os.PathLike[str]) -> LoadedDecoder:
@@ -96,24 +71,4 @@ def load_decoder(path: str | os.PathLike[str]) -> LoadedDecoder:
     Raises:
         CheckpointError: If the file is missing, damaged or something else.
     """
-    from safetensors import SafetensorError, safe_open
-
-    file = Path(path)
-    if not file.is_file():
-        raise CheckpointError(f"mask decoder {file} does not exist; give the path of a .safetensors file")
-    try:
-        with safe_open(str(file), framework="pt", device="cpu") as opened:
-            header = opened.metadata() or {}
-            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"mask decoder {file} is not a whole safetensors file ({error}): copy it again") from error
-    if header.get("format") != _FORMAT or header.get("version") != _VERSION:
-        raise CheckpointError(f"{file} is no mask decoder of this version ({header.get('format', 'no format')})")
-    try:
-        config = MaskDecoderConfig.from_dict(json.loads(header["architecture"]))
-        metadata = json.loads(header["metadata"])
-        model = MaskDecoder(config)
-        model.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"mask decoder {file} is damaged: {str(error).splitlines()[0]}") from error
-    return LoadedDecoder(model.eval(), metadata)
+    return LoadedDecoder(*read_net(path, _WHAT, _VERSION, lambda values: MaskDecoder(MaskDecoderConfig.from_dict(values))))

@@ -1,0 +1,125 @@
+"""Proposals judged by a learnt scorer, and cut in two or three where the parts look more like whole objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.vq import ClusterError, kmeans2
+
+from mosaic3d_core.models.proposal_scorer.views import Surroundings
+from mosaic3d_core.query.boxes import ground_basis
+from mosaic3d_core.query.proposals import Proposal, ProposalSource, mean_positions
+
+if TYPE_CHECKING:
+    from mosaic3d_core.models.proposal_scorer import ProposalScorer
+    from mosaic3d_core.models.scene_encoder import FeatureMap
+
+_PARTS = (2, 3)
+_ITERATIONS = 15
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """When proposals are cut.
+
+    Attributes:
+        min_gain: Parts replace a whole when the least of their scores exceeds the score of the whole by so much; 1 cuts nothing.
+        min_part_cells: Smaller parts are not tried, encoder voxels.
+        max_cut_m: What is longer along an axis is not tried, metres: no furniture, but walls and floors.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    min_gain: float = 0.1
+    min_part_cells: int = 16
+    max_cut_m: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_gain <= 1:
+            raise ValueError(f"min_gain of judged proposals must be in [0, 1], got {self.min_gain}")
+        if self.min_part_cells < 1 or self.max_cut_m < 0:
+            raise ValueError(f"min_part_cells >= 1 and max_cut_m >= 0, got {self.min_part_cells} and {self.max_cut_m}")
+
+
+class JudgedProposals:
+    """Proposals of a source with qualities that mean the same for all sources.
+
+    The quality of a proposal becomes its own times the overlap with a true object that the scorer expects.
+
+    Args:
+        source: The source.
+        scorer: The scorer, in evaluation mode, made for the features of the encoder.
+        config: When proposals are cut.
+    """
+
+    def __init__(self, source: ProposalSource, scorer: ProposalScorer, config: JudgeConfig | None = None) -> None:
+        self.source, self.scorer, self.config = source, scorer, config or JudgeConfig()
+
+    def propose(self, feature_map: FeatureMap) -> list[Proposal]:
+        """Objects of a map, best first."""
+        found = self.source.propose(feature_map)
+        if not found:
+            return []
+        surroundings = surroundings_of(feature_map)
+        features = feature_map.features
+        wholes = self.scorer.scores(features, surroundings, [one.cells for one in found])
+        cuts = [
+            (number, parts)
+            for number, one in enumerate(found)
+            if wholes[number] + self.config.min_gain < 1
+            for parts in cuts_of(one.cells, surroundings.positions, self.config)
+        ]
+        scores = self.scorer.scores(features, surroundings, [cells for _, parts in cuts for cells in parts])
+        ends = np.cumsum([len(parts) for _, parts in cuts], dtype=np.int64)
+        best = {
+            number: ([one.cells], wholes[number : number + 1], wholes[number] + self.config.min_gain)
+            for number, one in enumerate(found)
+        }
+        for (number, parts), end in zip(cuts, ends, strict=True):
+            judged = scores[end - len(parts) : end]
+            if judged.min() > best[number][2]:
+                best[number] = (parts, judged, float(judged.min()))
+        result = []
+        for number, (parts, judged, _) in best.items():
+            one = found[number]
+            for cells, score in zip(parts, judged, strict=True):
+                feature = one.feature if len(parts) == 1 else features[cells].mean(0)
+                result.append(replace(one, cells=cells, quality=float(one.quality * score), feature=feature))
+        return sorted(result, key=lambda one: -one.quality)
+
+
+def surroundings_of(feature_map: FeatureMap) -> Surroundings:
+    """The encoder voxels of a map as the scorer takes them: z up."""
+    upright = mean_positions(feature_map) @ ground_basis(feature_map.snapshot.up).astype(np.float32)
+    return Surroundings(upright, feature_map.cell_size_m)
+
+
+def cuts_of(cells: NDArray[np.int64], positions: NDArray[np.float32], config: JudgeConfig) -> list[list[NDArray[np.int64]]]:
+    """Ways to cut voxels in two and in three: k-means of their places seen from above, from the places farthest apart.
+
+    Args:
+        cells: Rows of the voxels, ascending. Shape (M,).
+        positions: Positions of all voxels, metres, z up. Shape (V, 3).
+        config: What is tried.
+    """
+    seen = positions[cells, :2].astype(np.float64)
+    if len(cells) < _PARTS[0] * config.min_part_cells or np.ptp(seen, axis=0).max() > config.max_cut_m:
+        return []
+    starts = [seen[np.argmax(((seen - seen.mean(0)) ** 2).sum(1))]]
+    found = []
+    for count in _PARTS:
+        while len(starts) < count:
+            distance = np.min([((seen - one) ** 2).sum(1) for one in starts], axis=0)
+            starts.append(seen[np.argmax(distance)])
+        try:
+            _, part = kmeans2(seen, np.array(starts), iter=_ITERATIONS, minit="matrix", missing="raise")
+        except ClusterError:  # fewer places than parts, or nearly so
+            continue
+        parts = [cells[part == number] for number in range(count)]
+        if min(map(len, parts)) >= config.min_part_cells:
+            found.append(parts)
+    return found

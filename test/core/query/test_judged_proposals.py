@@ -1,0 +1,116 @@
+"""Judged proposals: one measure for all sources, and two things that touch come apart where the parts look like whole ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_proposals import bar, feature_map
+
+from mosaic3d_core.query.judged_proposals import JudgeConfig, JudgedProposals, cuts_of, surroundings_of
+from mosaic3d_core.query.proposals import Proposal
+
+
+@dataclass
+class Says:
+    """A source of given proposals."""
+
+    found: list[Proposal]
+
+    def propose(self, feature_map):
+        return self.found
+
+
+class Ruler:
+    """Takes for whole what is 0.24 m long: a scorer of which everybody knows what it says."""
+
+    def scores(self, features, surroundings, proposals):
+        lengths = [np.ptp(surroundings.positions[cells], axis=0).max() for cells in proposals]
+        return np.array([max(0.0, 1 - 3 * abs(length - 0.2)) for length in lengths])
+
+
+def proposal(fm, first, last, quality=0.8):
+    cells = np.arange(first, last)
+    return Proposal(cells, quality, fm.features[cells].mean(0))
+
+
+@pytest.fixture
+def pair():
+    """Two things of 6 x 3 x 3 voxels that touch, as one proposal."""
+    return feature_map(bar(0, 12))
+
+
+def test_two_things_that_touch_come_apart_in_the_middle(pair):
+    found = JudgedProposals(Says([proposal(pair, 0, 108)]), Ruler()).propose(pair)
+    assert sorted(one.cells.tolist() for one in found) == [list(range(54)), list(range(54, 108))]
+    for one in found:
+        assert np.allclose(one.feature, pair.features[one.cells].mean(0))
+        assert 0.6 < one.quality <= 0.8  # what the source said, times an overlap near 1
+
+
+def test_a_thing_that_looks_whole_stays_whole(pair):
+    whole = proposal(pair, 0, 54)
+    (found,) = JudgedProposals(Says([whole]), Ruler()).propose(pair)
+    assert np.array_equal(found.cells, whole.cells)
+    assert np.array_equal(found.feature, whole.feature)
+
+
+def test_parts_have_to_be_better_by_a_margin(pair):
+    says = Says([proposal(pair, 0, 108)])
+    assert len(JudgedProposals(says, Ruler(), JudgeConfig(min_gain=1.0)).propose(pair)) == 1
+    assert len(JudgedProposals(says, Ruler(), JudgeConfig(max_cut_m=0.1)).propose(pair)) == 1
+    assert len(JudgedProposals(says, Ruler(), JudgeConfig(min_part_cells=55)).propose(pair)) == 1
+
+
+def test_qualities_of_all_sources_mean_the_same_afterwards(pair):
+    boastful, modest = proposal(pair, 0, 18, quality=1.0), proposal(pair, 0, 54, quality=0.9)
+    found = JudgedProposals(Says([boastful, modest]), Ruler(), JudgeConfig(min_gain=1.0)).propose(pair)
+    assert [len(one.cells) for one in found] == [54, 18]
+    assert found[0].quality > found[1].quality
+
+
+def test_an_empty_map_and_a_source_that_finds_nothing_have_no_proposals(pair):
+    assert JudgedProposals(Says([]), Ruler()).propose(pair) == []
+    empty = feature_map(np.zeros((0, 3), np.int32))
+    assert JudgedProposals(Says([]), Ruler()).propose(empty) == []
+    assert len(surroundings_of(empty).positions) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 200), st.integers(1, 20))
+def test_a_cut_loses_nothing_and_doubles_nothing(seed, count, least):
+    rng = np.random.default_rng(seed)
+    positions = rng.uniform(0, 1.5, (400, 3)).astype(np.float32)
+    cells = np.sort(rng.choice(400, count, replace=False))
+    config = JudgeConfig(min_part_cells=least)
+    found = cuts_of(cells, positions, config)
+    assert [len(parts) for parts in found] in ([], [2], [3], [2, 3])
+    for parts in found:
+        assert np.array_equal(np.sort(np.concatenate(parts)), cells)
+        assert min(map(len, parts)) >= least
+        assert all((np.diff(part) > 0).all() for part in parts)
+    again = cuts_of(cells, positions, config)
+    assert all(np.array_equal(a, b) for x, y in zip(found, again, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def test_what_stands_in_one_place_is_not_cut():
+    column = np.zeros((60, 3), np.float32)
+    column[:, 2] = np.arange(60) * 0.04
+    assert cuts_of(np.arange(60), column, JudgeConfig()) == []
+
+
+def test_up_of_the_map_is_up_for_the_scorer(pair):
+    tilted = dataclasses.replace(pair, snapshot=dataclasses.replace(pair.snapshot, up=np.array([1.0, 0.0, 0.0])))
+    assert np.ptp(surroundings_of(tilted).positions[:, 2]) == pytest.approx(
+        np.ptp(surroundings_of(pair).positions[:, 0]), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("values", [{"min_gain": -0.1}, {"min_gain": 1.1}, {"min_part_cells": 0}, {"max_cut_m": -1.0}])
+def test_settings_out_of_range_are_refused(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        JudgeConfig(**values)
