@@ -26,6 +26,8 @@ from mosaic3d_core.models.mask_decoder.layers import (
 )
 from mosaic3d_core.models.mask_decoder.sampling import farthest_points
 
+_PIECE = 4096  # voxels whose logits for a hundred queries stay in the cache
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -147,8 +149,10 @@ class MaskDecoder(nn.Module):
             order = spatial_order(positions)
             back = torch.argsort(order)
             features, positions, rows = features[order], positions[order], back[rows]
-        found, kept = self._decode(features, head_weight, head_bias, positions, rows, generator, dtype or features.dtype, least)
-        found = [_in_order(one, back) for one in (found if steps else found[-1:])]
+        found, kept = self._decode(
+            features, head_weight, head_bias, positions, rows, generator, dtype or features.dtype, least, steps
+        )
+        found = [_in_order(one, back) for one in found]
         return DecoderOutput(found[-1], found[:-1], start[kept.cpu().numpy()])
 
     def _decode(
@@ -161,8 +165,9 @@ class MaskDecoder(nn.Module):
         generator: torch.Generator | None,
         dtype: torch.dtype,
         least: float,
+        steps: bool,
     ) -> tuple[list[Prediction], Tensor]:
-        """Predictions before each step and after the last, of queries that start at some voxels (Q,); who is in the last one."""
+        """Predictions of queries that start at some voxels (Q,), before each step if wanted; who is in the last one."""
         mask_features = _folded(self.decoder_proj, head_weight, head_bias, features).to(dtype)
         if not len(start):
             return [self._predict(features.new_zeros(0, self.config.hidden), mask_features, None)], start
@@ -173,21 +178,25 @@ class MaskDecoder(nn.Module):
         keys, values = cross.keys_and_values(memory, encoded.to(dtype))  # the same in every step
         windows = _Windows.of(positions, start) if self.config.window else None
         content = torch.zeros_like(place)
-        found = [self._predict(content, mask_features, windows)]
+        found: list[Prediction] = []
         kept = torch.arange(len(start), device=start.device)
         for step in range(self.config.iterations):
-            content = self._step(content, place, found[-1].mask_logits, keys, values, generator)
+            if steps:
+                found.append(self._predict(content, mask_features, windows))
+                allowed = found[-1].mask_logits.detach() >= 0
+            else:
+                allowed = self._allowed(content, mask_features, windows)
+            content = self._step(content, place, allowed, keys, values, generator)
             if least > 0 and step == self.config.iterations - 1:  # most masks of a usual scene need not be made
                 kept = kept[self.class_head(self.decoder_norm(content)).softmax(1)[:, 0] >= least]
                 content, windows = content[kept], None if windows is None else windows.of_queries(kept)
-            found.append(self._predict(content, mask_features, windows))
+        found.append(self._predict(content, mask_features, windows))
         return found, kept
 
     def _step(
-        self, content: Tensor, place: Tensor, mask: Tensor, keys: Tensor, values: Tensor, generator: torch.Generator | None
+        self, content: Tensor, place: Tensor, allowed: Tensor, keys: Tensor, values: Tensor, generator: torch.Generator | None
     ) -> Tensor:
-        """One pass through the layers."""
-        allowed = mask.detach() >= 0
+        """One pass through the layers; each query attends where it is allowed to (Q, V)."""
         if self.training and keys.shape[1] > self.config.max_keys:
             drawn = torch.randperm(keys.shape[1], generator=generator)[: self.config.max_keys].to(keys.device)
             allowed, keys, values = allowed[:, drawn], keys[:, drawn], values[:, drawn]
@@ -195,6 +204,21 @@ class MaskDecoder(nn.Module):
         content = self.cross_attention[0](content, place, keys, values, allowed)
         content = self.self_attention[0](content, place)
         return self.ffn[0](content)
+
+    @torch.no_grad()
+    def _allowed(self, content: Tensor, mask_features: Tensor, windows: _Windows | None) -> Tensor:
+        """Where the masks are positive, (Q, V): piece by piece, as whole masks would pass through memory several times."""
+        content = self.decoder_norm(content)
+        asked = self.mask_head(content).to(mask_features.dtype)
+        coefficients = None if windows is None else self.window(content, windows.start)
+        allowed = torch.empty(len(content), len(mask_features), dtype=torch.bool, device=content.device)
+        for first in range(0, len(mask_features), _PIECE):
+            piece = slice(first, first + _PIECE)
+            masks = (asked @ mask_features[piece].T).float()
+            if windows is not None and coefficients is not None:
+                masks = torch.addmm(masks, coefficients, windows.terms[piece].T)
+            allowed[:, piece] = masks >= 0
+        return allowed
 
     def _predict(self, content: Tensor, mask_features: Tensor, windows: _Windows | None) -> Prediction:
         content = self.decoder_norm(content)

@@ -11,10 +11,14 @@ from mosaic3d_core.errors import CheckpointError
 from mosaic3d_core.models.folded_head import FoldedHead
 from mosaic3d_core.models.mask_decoder import MaskDecoder, MaskDecoderConfig
 from mosaic3d_core.models.mask_decoder.checkpoint import save_decoder
+from mosaic3d_core.models.proposal_scorer import ProposalScorer, ScorerConfig
+from mosaic3d_core.models.proposal_scorer.checkpoint import save_scorer
 from mosaic3d_core.query import sources
 from mosaic3d_core.query.combined_proposals import CombinedProposals
 from mosaic3d_core.query.component_proposals import ComponentProposals
 from mosaic3d_core.query.engine import QueryEngine
+from mosaic3d_core.query.judged_proposals import JudgedProposals
+from mosaic3d_core.query.proposals import DecoderProposals
 
 HEAD = FoldedHead(np.eye(24, 5, dtype=np.float32))
 
@@ -33,7 +37,38 @@ def decoder(tmp_path):
     return path
 
 
-def test_the_decoder_of_the_package_is_used_with_its_encoder(engine, decoder, monkeypatch):
+@pytest.fixture(autouse=True)
+def scorer(tmp_path, monkeypatch):
+    """A scorer that belongs to the encoder, in place of the package's."""
+    torch.manual_seed(0)
+    path = tmp_path / "scorer.safetensors"
+    save_scorer(path, ProposalScorer(ScorerConfig(features=5)), HEAD, {})
+    monkeypatch.setattr(sources, "DEFAULT_SCORER", path)
+    return path
+
+
+def test_the_scorer_of_the_package_judges_both_sources_where_it_belongs_to_the_encoder(engine, decoder, scorer, tmp_path):
+    source, name = sources.choose_proposals(str(decoder), HEAD, engine)
+    assert isinstance(source, CombinedProposals)
+    assert [type(one) for one in source.sources] == [JudgedProposals, JudgedProposals]
+    assert name.endswith("connected components, judged by scorer.safetensors")
+    other = FoldedHead(HEAD.weight + 1)
+    mine = tmp_path / "mine.safetensors"
+    config = MaskDecoderConfig(text_width=24, hidden=16, feedforward=32, heads=4, queries=6, test_queries=7)
+    save_decoder(mine, MaskDecoder(config), other, {})
+    source, name = sources.choose_proposals(str(mine), other, engine)
+    assert [type(one) for one in source.sources] == [DecoderProposals, ComponentProposals]
+    assert "judged" not in name
+
+
+def test_a_damaged_scorer_is_told(engine, decoder, scorer):
+    scorer.write_bytes(scorer.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"proposal scorer .*scorer\.safetensors is not a whole safetensors file"):
+        sources.choose_proposals(str(decoder), HEAD, engine)
+
+
+def test_the_decoder_of_the_package_is_used_with_its_encoder(engine, decoder, scorer, monkeypatch):
+    scorer.unlink()
     monkeypatch.setattr(sources, "DEFAULT_DECODER", decoder)
     source, name = sources.choose_proposals("", HEAD, engine)
     assert isinstance(source, CombinedProposals)
