@@ -26,7 +26,8 @@ class JudgeConfig:
     """When proposals are cut.
 
     Attributes:
-        min_gain: Parts replace a whole when the least of their scores exceeds the score of the whole by so much; 1 cuts nothing.
+        min_gain: Parts replace a whole when the mean of their scores exceeds the score of the whole by so much; 1 cuts nothing.
+        min_whole: Wholes with lower scores are not tried: walls, floors and crumbs have no better parts.
         min_part_cells: Smaller parts are not tried, encoder voxels.
         max_cut_m: What is longer along an axis is not tried, metres: no furniture, but walls and floors.
 
@@ -34,13 +35,15 @@ class JudgeConfig:
         ValueError: If a value is out of its range.
     """
 
-    min_gain: float = 0.1
+    min_gain: float = 0.02
+    min_whole: float = 0.3
     min_part_cells: int = 16
     max_cut_m: float = 4.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_gain <= 1:
-            raise ValueError(f"min_gain of judged proposals must be in [0, 1], got {self.min_gain}")
+        for name in ("min_gain", "min_whole"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} of judged proposals must be in [0, 1], got {getattr(self, name)}")
         if self.min_part_cells < 1 or self.max_cut_m < 0:
             raise ValueError(f"min_part_cells >= 1 and max_cut_m >= 0, got {self.min_part_cells} and {self.max_cut_m}")
 
@@ -70,7 +73,7 @@ class JudgedProposals:
         cuts = [
             (number, parts)
             for number, one in enumerate(found)
-            if wholes[number] + self.config.min_gain < 1
+            if self.config.min_whole <= wholes[number] < 1 - self.config.min_gain
             for parts in cuts_of(one.cells, surroundings.positions, self.config)
         ]
         scores = self.scorer.scores(features, surroundings, [cells for _, parts in cuts for cells in parts])
@@ -81,8 +84,8 @@ class JudgedProposals:
         }
         for (number, parts), end in zip(cuts, ends, strict=True):
             judged = scores[end - len(parts) : end]
-            if judged.min() > best[number][2]:
-                best[number] = (parts, judged, float(judged.min()))
+            if judged.mean() > best[number][2]:
+                best[number] = (parts, judged, float(judged.mean()))
         result = []
         for number, (parts, judged, _) in best.items():
             one = found[number]

@@ -30,7 +30,7 @@ class Ruler:
 
     def scores(self, features, surroundings, proposals):
         lengths = [np.ptp(surroundings.positions[cells], axis=0).max() for cells in proposals]
-        return np.array([max(0.0, 1 - 3 * abs(length - 0.2)) for length in lengths])
+        return np.array([max(0.0, 1 - 2 * abs(length - 0.2)) for length in lengths])
 
 
 def proposal(fm, first, last, quality=0.8):
@@ -110,7 +110,10 @@ def test_up_of_the_map_is_up_for_the_scorer(pair):
     )
 
 
-@pytest.mark.parametrize("values", [{"min_gain": -0.1}, {"min_gain": 1.1}, {"min_part_cells": 0}, {"max_cut_m": -1.0}])
-def test_settings_out_of_range_are_refused(values):
-    with pytest.raises(ValueError, match=next(iter(values))):
-        JudgeConfig(**values)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("min_gain", -0.1), ("min_gain", 1.1), ("min_whole", 1.1), ("min_part_cells", 0), ("max_cut_m", -1.0)],
+)
+def test_settings_out_of_range_are_refused(name, value):
+    with pytest.raises(ValueError, match=name):
+        JudgeConfig(**{name: value})
