@@ -27,6 +27,8 @@ _LOCAL_M = 0.5
 _FREE_M = 0.15
 # A wall is thin and tall, a ceiling is thin and lies flat, metres.
 _THIN_M, _TALL_M = 0.3, 0.8
+# What lies nearer to an outline is on it: which side the last digit falls on says nothing.
+_ROUNDING_M = 1e-6
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,8 @@ def _direction(relation: Relation, thing: Shape, anchor: Shape, view: Viewpoint,
 def _way(anchor: Shape, thing: Shape) -> tuple[NDArray[np.float64], float]:
     """Horizontal way from the anchor's outline to the thing's centre; no length where the centre lies over the anchor."""
     way = ways_from_outline(anchor.outline, thing.center[None, :2])[0]
-    return way, float(np.linalg.norm(way))
+    length = float(np.linalg.norm(way))
+    return way, length if length > _ROUNDING_M else 0.0
 
 
 def grades_between(
