@@ -23,9 +23,11 @@ _ITERATIONS = 15
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """When proposals are cut.
+    """How much a scorer has to say, and when proposals are cut.
 
     Attributes:
+        own_share: Share of the source's own quality that stays, whatever the scorer says: it knows things, and takes walls and
+            floors for none.
         min_gain: Parts replace a whole when the mean of their scores exceeds the score of the whole by so much; 1 cuts nothing.
         min_whole: Wholes with lower scores are not tried: walls, floors and crumbs have no better parts.
         min_part_cells: Smaller parts are not tried, encoder voxels.
@@ -35,13 +37,14 @@ class JudgeConfig:
         ValueError: If a value is out of its range.
     """
 
+    own_share: float = 0.2
     min_gain: float = 0.02
     min_whole: float = 0.3
     min_part_cells: int = 16
     max_cut_m: float = 4.0
 
     def __post_init__(self) -> None:
-        for name in ("min_gain", "min_whole"):
+        for name in ("own_share", "min_gain", "min_whole"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} of judged proposals must be in [0, 1], got {getattr(self, name)}")
         if self.min_part_cells < 1 or self.max_cut_m < 0:
@@ -51,12 +54,12 @@ class JudgeConfig:
 class JudgedProposals:
     """Proposals of a source with qualities that mean the same for all sources.
 
-    The quality of a proposal becomes its own times the overlap with a true object that the scorer expects.
+    The quality of a proposal becomes its own times the overlap with a true object that the scorer expects, but for a share.
 
     Args:
         source: The source.
         scorer: The scorer, in evaluation mode, made for the features of the encoder.
-        config: When proposals are cut.
+        config: How much the scorer has to say, and when proposals are cut.
     """
 
     def __init__(self, source: ProposalSource, scorer: ProposalScorer, config: JudgeConfig | None = None) -> None:
@@ -86,12 +89,13 @@ class JudgedProposals:
             judged = scores[end - len(parts) : end]
             if judged.mean() > best[number][2]:
                 best[number] = (parts, judged, float(judged.mean()))
+        own = self.config.own_share
         result = []
         for number, (parts, judged, _) in best.items():
             one = found[number]
             for cells, score in zip(parts, judged, strict=True):
                 feature = one.feature if len(parts) == 1 else features[cells].mean(0)
-                result.append(replace(one, cells=cells, quality=float(one.quality * score), feature=feature))
+                result.append(replace(one, cells=cells, quality=float(one.quality * (own + (1 - own) * score)), feature=feature))
         return sorted(result, key=lambda one: -one.quality)
 
 

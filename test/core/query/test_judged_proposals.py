@@ -67,10 +67,23 @@ def test_parts_have_to_be_better_by_a_margin(pair):
 
 
 def test_qualities_of_all_sources_mean_the_same_afterwards(pair):
-    boastful, modest = proposal(pair, 0, 18, quality=1.0), proposal(pair, 0, 54, quality=0.9)
+    boastful, modest = proposal(pair, 0, 18, quality=1.0), proposal(pair, 0, 54, quality=0.95)
     found = JudgedProposals(Says([boastful, modest]), Ruler(), JudgeConfig(min_gain=1.0)).propose(pair)
     assert [len(one.cells) for one in found] == [54, 18]
     assert found[0].quality > found[1].quality
+
+
+def test_what_the_scorer_takes_for_nothing_keeps_the_order_of_its_source(pair):
+    class Nothing:
+        def scores(self, features, surroundings, proposals):
+            return np.zeros(len(proposals))
+
+    walls = [proposal(pair, 0, 108, quality=0.9), proposal(pair, 0, 54, quality=0.5)]
+    found = JudgedProposals(Says(walls), Nothing()).propose(pair)
+    assert [len(one.cells) for one in found] == [108, 54]
+    assert [one.quality for one in found] == pytest.approx([0.18, 0.1])
+    found = JudgedProposals(Says(walls), Nothing(), JudgeConfig(own_share=1.0)).propose(pair)
+    assert [one.quality for one in found] == pytest.approx([0.9, 0.5])
 
 
 def test_an_empty_map_and_a_source_that_finds_nothing_have_no_proposals(pair):
@@ -112,7 +125,15 @@ def test_up_of_the_map_is_up_for_the_scorer(pair):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("min_gain", -0.1), ("min_gain", 1.1), ("min_whole", 1.1), ("min_part_cells", 0), ("max_cut_m", -1.0)],
+    [
+        ("own_share", -0.1),
+        ("own_share", 1.1),
+        ("min_gain", -0.1),
+        ("min_gain", 1.1),
+        ("min_whole", 1.1),
+        ("min_part_cells", 0),
+        ("max_cut_m", -1.0),
+    ],
 )
 def test_settings_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match=name):
