@@ -11,8 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_proposals import bar, feature_map
 
+from mosaic3d_core.data.synthetic.record import fuse_sequence, true_labels
+from mosaic3d_core.data.synthetic.staged import stage
+from mosaic3d_core.metrics.object_scores import are_separated
+from mosaic3d_core.models.scene_encoder import SceneEncoder
+from mosaic3d_core.models.text import get_text_encoder
+from mosaic3d_core.query import QueryEngine
+from mosaic3d_core.query.combined_proposals import CombinedProposals
 from mosaic3d_core.query.judged_proposals import JudgeConfig, JudgedProposals, cuts_of, surroundings_of
 from mosaic3d_core.query.proposals import Proposal
+from mosaic3d_core.query.sources import choose_proposals
 
 
 @dataclass
@@ -138,3 +146,20 @@ def test_up_of_the_map_is_up_for_the_scorer(pair):
 def test_settings_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match=name):
         JudgeConfig(**{name: value})
+
+
+def test_what_ships_tells_two_chairs_that_touch_from_one():
+    """Validation rooms; docs/results.md has the figures of many more."""
+    encoder = SceneEncoder.from_checkpoint()
+    source, _ = choose_proposals("", encoder.head, QueryEngine(get_text_encoder(encoder.text_encoder_name)))
+    assert isinstance(source, CombinedProposals)
+    plain = CombinedProposals([one.source for one in source.sources if isinstance(one, JudgedProposals)])
+    apart = {"judged": 0, "plain": 0}
+    for seed in range(103, 106):
+        pair = stage("chairs", seed, "val", frames=40, width=320, height=240)
+        encoded = encoder.encode(fuse_sequence(pair.sequence))
+        _, instance = true_labels(pair.sequence, encoded.snapshot.centroids)
+        for name, one in (("judged", source), ("plain", plain)):
+            apart[name] += are_separated(one.propose(encoded), encoded, instance, pair.first, pair.second)
+    assert apart["judged"] >= 2
+    assert apart["plain"] < apart["judged"]
