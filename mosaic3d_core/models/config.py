@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from mosaic3d_core.models.stored_config import config_of
+
 _STAGES = 4
 
 
@@ -86,11 +88,7 @@ class SparseUNetConfig:
         Raises:
             ValueError: If a key is unknown or a value impossible.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"unknown architecture settings {unknown}; this version knows {sorted(known)}")
-        return cls(**values)
+        return config_of(cls, "architecture", values)
 
 
 _SHALLOW = (32, 64, 128, 256, 128, 128, 96, 96)

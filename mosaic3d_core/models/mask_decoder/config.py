@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from mosaic3d_core.models.stored_config import config_of
+
 
 @dataclass(frozen=True)
 class MaskDecoderConfig:
@@ -53,8 +55,4 @@ class MaskDecoderConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> MaskDecoderConfig:
         """The reverse of :meth:`to_dict`; ValueError names unknown keys."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"unknown mask decoder settings {unknown}; this version knows {sorted(known)}")
-        return cls(**values)
+        return config_of(cls, "mask decoder", values)

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from mosaic3d_core.models.stored_config import config_of
+
 
 @dataclass(frozen=True)
 class ScorerConfig:
@@ -47,8 +49,4 @@ class ScorerConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ScorerConfig:
         """The reverse of :meth:`to_dict`; ValueError names unknown keys."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"unknown proposal scorer settings {unknown}; this version knows {sorted(known)}")
-        return cls(**values)
+        return config_of(cls, "proposal scorer", values)
