@@ -200,15 +200,15 @@ class InstanceMap:
                     track.gone_since_ns = now
 
     def _match(self, overlap: NDArray[np.int64], proposals: Sequence[Proposal], live: list[_Track]) -> list[tuple[int, int]]:
-        """(proposal, position in ``live``) of the same things: the assignment of largest total overlap."""
+        """(proposal, position in ``live``) of the same things: the assignment of largest total intersection over union."""
         if not overlap.size:
             return []
         of_proposal = np.array([len(one.cells) for one in proposals])[:, None]
         of_track = np.array([len(track.keys) for track in live])[None]
-        small, large = np.minimum(of_proposal, of_track), np.maximum(of_proposal, of_track)
-        share = overlap / np.maximum(small, 1)
-        # of equal shares the set of similar size: the larger half of a split keeps the id
-        score = np.where(share >= self.config.min_overlap, share * (0.5 + 0.5 * small / np.maximum(large, 1)), 0.0)
+        share = overlap / np.maximum(np.minimum(of_proposal, of_track), 1)
+        # share alone would give the id of a small thing to whatever large one swallows it for a moment
+        same = overlap / np.maximum(of_proposal + of_track - overlap, 1)
+        score = np.where(share >= self.config.min_overlap, same, 0.0)
         rows, columns = linear_sum_assignment(-score)
         return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if score[i, j] > 0]
 

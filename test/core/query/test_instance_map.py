@@ -128,6 +128,19 @@ def test_one_thing_that_turns_out_to_be_two_splits_after_some_patience():
         assert ids(living.update(features, propose(features, both))) == [1, 2]
 
 
+def test_an_id_goes_to_what_is_like_its_thing_not_to_what_swallows_it_for_a_moment():
+    thing, beside, large = block(0), block(0, y=4), block(4, size=9)
+    world, living = World(thing, beside, large), InstanceMap()
+    features = world.encoded(0)
+    assert ids(living.update(features, propose(features, thing))) == [1]
+    drifted = np.concatenate([thing[thing[:, 1] >= 2], beside[beside[:, 1] < 6]])  # half of it, and as much of what is beside it
+    everything = np.concatenate([thing, large])
+    found = living.update(features, propose(features, everything, drifted))
+    assert len(next(one.cells for one in found if one.id == 1)) < len(large) / 2
+    found = cells_of(living.update(features, propose(features, thing, large)), features)
+    assert found[1] == {tuple(c) for c in thing.tolist()}
+
+
 def test_what_is_not_proposed_or_not_in_view_stays_and_says_when_it_was_seen():
     a, b = block(0), block(10)
     world, living = World(a, b), InstanceMap()
