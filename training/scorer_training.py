@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -149,19 +150,31 @@ def _candidates(config: DictConfig, encoder: SceneEncoder, out: Path) -> tuple[l
     if data.weights is not None and len(data.weights) != len(scenes):
         raise Mosaic3DError(f"data.weights has {len(data.weights)} values for {len(scenes)} datasets: give one for each")
     shares = dict.fromkeys(scenes, 1.0) if data.weights is None else dict(zip(scenes, data.weights, strict=True))
+    kept = out / "candidates" / _who_proposes(config, encoder)
     train: list[Candidates] = []
     weights: list[float] = []
     for which, folders in scenes.items():
-        found = candidates_of(folders[:: data.every[which]] if which in data.every else folders, maker, out / "candidates", which)
+        found = candidates_of(folders[:: data.every[which]] if which in data.every else folders, maker, kept, which)
         train += found
         weights += [float(shares[which])] * len(found)
-    return train, np.array(weights), candidates_of(unseen, maker, out / "candidates", name)
+    return train, np.array(weights), candidates_of(unseen, maker, kept, name)
+
+
+def _decoder_file(config: DictConfig) -> Path:
+    return Path(config.model.net.decoder_ckpt or DEFAULT_DECODER)
+
+
+def _who_proposes(config: DictConfig, encoder: SceneEncoder) -> str:
+    """A name for encoder and decoder: candidates of others are no use."""
+    decoder = _decoder_file(config)
+    content = decoder.read_bytes() if decoder.is_file() else b""
+    return f"{encoder.head.fingerprint()}-{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 def _sources(config: DictConfig, encoder: SceneEncoder) -> tuple[ProposalSource, ...]:
     engine = QueryEngine(get_text_encoder(encoder.text_encoder_name, cache_dir=config.text_cache))
-    decoder = load_decoder(config.model.net.decoder_ckpt or DEFAULT_DECODER)
-    decoder.check_encoder(encoder.head, str(config.model.net.decoder_ckpt or DEFAULT_DECODER.name))
+    decoder = load_decoder(_decoder_file(config))
+    decoder.check_encoder(encoder.head, _decoder_file(config).name)
     device = choose_device("cpu" if config.trainer.accelerator == "cpu" else "cuda")
     proposals = DecoderProposals(decoder.model.to(device), dtype=choose_dtype(device, None))  # as the node does
     return proposals, ComponentProposals(engine)

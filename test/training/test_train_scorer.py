@@ -14,9 +14,11 @@ from PIL import Image
 
 from mosaic3d_core.data.scene_folder import write_scene_folder
 from mosaic3d_core.data.synthetic.record import record_room
+from mosaic3d_core.models.mask_decoder.checkpoint import load_decoder, save_decoder
 from mosaic3d_core.models.proposal_scorer import ScorerConfig
 from mosaic3d_core.models.proposal_scorer.checkpoint import load_scorer
 from mosaic3d_core.models.scene_encoder import SceneEncoder
+from mosaic3d_core.query.sources import DEFAULT_DECODER
 from training.scorer_candidates import Candidates
 from training.scorer_data import Batches, SampleConfig, ScorerSamples, together
 
@@ -63,6 +65,13 @@ def test_the_scorer_trains_goes_on_and_belongs_to_its_encoder(rooms, tmp_path):
     assert more.returncode == 0, more.stderr[-3000:]
     assert json.loads((tmp_path / "result.json").read_text())["steps"] == 6
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "candidates").rglob("*.npy")} == kept
+    # another decoder proposes other things
+    other = tmp_path / "decoder.safetensors"
+    decoder = load_decoder(DEFAULT_DECODER)
+    save_decoder(other, decoder.model, encoder.head, {"note": "another file"})
+    again = run(*arguments(rooms, tmp_path, 2), f"model.net.decoder_ckpt={other}")
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert len(list((tmp_path / "candidates").rglob("*.npy"))) == 24
 
 
 def test_bad_settings_are_told_in_a_sentence(rooms, tmp_path):
