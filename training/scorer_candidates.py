@@ -106,7 +106,7 @@ class CandidateMaker:
 
 
 def candidates_of(folders: Sequence[Path], maker: CandidateMaker, out: Path, what: str) -> list[Candidates]:
-    """Candidates of scenes, kept in a folder: what is there already is not made again.
+    """Candidates of scenes, kept in a folder: what is there already is not made again, unless the scene was written anew.
 
     Args:
         folders: Scene folders.
@@ -116,8 +116,7 @@ def candidates_of(folders: Sequence[Path], maker: CandidateMaker, out: Path, wha
     """
     found = []
     for folder in track(folders, what):
-        name = f"{folder.name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}"
-        target = out / name
+        target = out / _name(folder)
         if not (target / f"{_ARRAYS[-1]}.npy").exists():  # written last
             made = maker.make(folder)
             target.mkdir(parents=True, exist_ok=True)
@@ -126,6 +125,12 @@ def candidates_of(folders: Sequence[Path], maker: CandidateMaker, out: Path, wha
                 write_atomically(target / f"{key}.npy", lambda p, value=value: np.save(p, value, allow_pickle=False))  # type: ignore[misc]
         found.append(Candidates(*(np.load(target / f"{key}.npy", mmap_mode="r", allow_pickle=False) for key in _ARRAYS)))
     return found
+
+
+def _name(folder: Path) -> str:
+    """A name for a scene as it was written; `coord.npy` is what is written last."""
+    written = f"{folder.resolve()} {(folder / 'coord.npy').stat().st_mtime_ns}"
+    return f"{folder.name}-{hashlib.sha256(written.encode()).hexdigest()[:8]}"
 
 
 def _with_cuts(sets: list[NDArray[np.int64]], surroundings: Surroundings) -> list[NDArray[np.int64]]:

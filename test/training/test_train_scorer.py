@@ -72,6 +72,9 @@ def test_the_scorer_trains_goes_on_and_belongs_to_its_encoder(rooms, tmp_path):
     again = run(*arguments(rooms, tmp_path, 2), f"model.net.decoder_ckpt={other}")
     assert again.returncode == 0, again.stderr[-3000:]
     assert len(list((tmp_path / "candidates").rglob("*.npy"))) == 24
+    (rooms / "touching" / "train-1" / "coord.npy").touch()  # and so does a scene that was recorded again
+    assert run(*arguments(rooms, tmp_path, 2)).returncode == 0
+    assert len(list((tmp_path / "candidates").rglob("*.npy"))) == 30
 
 
 def test_bad_settings_are_told_in_a_sentence(rooms, tmp_path):
