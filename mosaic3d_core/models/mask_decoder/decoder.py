@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mosaic3d_core.models.mask_decoder.blocked_attention import spatial_order
 from mosaic3d_core.models.mask_decoder.config import MaskDecoderConfig
 from mosaic3d_core.models.mask_decoder.layers import (
     CrossAttention,
@@ -25,8 +24,9 @@ from mosaic3d_core.models.mask_decoder.layers import (
     window_terms,
 )
 from mosaic3d_core.models.mask_decoder.sampling import farthest_points
+from mosaic3d_core.sparse.parallel import for_each_chunk
 
-_PIECE = 4096  # voxels whose logits for a hundred queries stay in the cache
+_PIECE = 1024  # voxels whose logits for a hundred queries stay in the cache of a core
 
 
 @dataclass(frozen=True)
@@ -144,15 +144,9 @@ class MaskDecoder(nn.Module):
         first = int(torch.randint(max(len(positions), 1), (1,), generator=generator)) if self.training else 0
         start = farthest_points(positions.detach().cpu().numpy(), wanted, first)
         rows = torch.from_numpy(start).to(features.device)
-        back = None
-        if not torch.is_grad_enabled() and len(start):  # attention in blocks skips much where neighbours stand together
-            order = spatial_order(positions)
-            back = torch.argsort(order)
-            features, positions, rows = features[order], positions[order], back[rows]
         found, kept = self._decode(
             features, head_weight, head_bias, positions, rows, generator, dtype or features.dtype, least, steps
         )
-        found = [_in_order(one, back) for one in found]
         return DecoderOutput(found[-1], found[:-1], start[kept.cpu().numpy()])
 
     def _decode(
@@ -200,25 +194,32 @@ class MaskDecoder(nn.Module):
         if self.training and keys.shape[1] > self.config.max_keys:
             drawn = torch.randperm(keys.shape[1], generator=generator)[: self.config.max_keys].to(keys.device)
             allowed, keys, values = allowed[:, drawn], keys[:, drawn], values[:, drawn]
-        allowed = allowed | ~allowed.any(1, keepdim=True)  # who may see nothing may see everything
+        blind = ~allowed.any(1)
+        if blind.any():  # who may see nothing may see everything
+            allowed[blind] = True
         content = self.cross_attention[0](content, place, keys, values, allowed)
         content = self.self_attention[0](content, place)
         return self.ffn[0](content)
 
     @torch.no_grad()
     def _allowed(self, content: Tensor, mask_features: Tensor, windows: _Windows | None) -> Tensor:
-        """Where the masks are positive, (Q, V): piece by piece, as whole masks would pass through memory several times."""
+        """Where the masks are positive, (Q, V), without whole masks; in memory one voxel's queries stand side by side."""
         content = self.decoder_norm(content)
-        asked = self.mask_head(content).to(mask_features.dtype)
-        coefficients = None if windows is None else self.window(content, windows.start)
-        allowed = torch.empty(len(content), len(mask_features), dtype=torch.bool, device=content.device)
-        for first in range(0, len(mask_features), _PIECE):
-            piece = slice(first, first + _PIECE)
-            masks = (asked @ mask_features[piece].T).float()
+        asked = self.mask_head(content).to(mask_features.dtype).T
+        coefficients = None if windows is None else self.window(content, windows.start).T
+        allowed = torch.empty(len(mask_features), asked.shape[1], dtype=torch.bool, device=content.device)
+
+        def mark(start: int, stop: int) -> None:
+            masks = (mask_features[start:stop] @ asked).float()
             if windows is not None and coefficients is not None:
-                masks = torch.addmm(masks, coefficients, windows.terms[piece].T)
-            allowed[:, piece] = masks >= 0
-        return allowed
+                masks = torch.addmm(masks, windows.terms[start:stop], coefficients)
+            torch.ge(masks, 0, out=allowed[start:stop])
+
+        if allowed.device.type == "cpu":
+            for_each_chunk(len(allowed), _PIECE, mark)
+        else:
+            mark(0, len(allowed))
+        return allowed.T
 
     def _predict(self, content: Tensor, mask_features: Tensor, windows: _Windows | None) -> Prediction:
         content = self.decoder_norm(content)
@@ -229,12 +230,6 @@ class MaskDecoder(nn.Module):
     def _windowed(self, masks: Tensor, content: Tensor, windows: _Windows) -> Tensor:
         """Masks (Q, V) and windows added up in float32: far from the centre the terms are large and nearly cancel."""
         return (self.window(content, windows.start) @ windows.terms.T).add_(masks)
-
-
-def _in_order(prediction: Prediction, back: Tensor | None) -> Prediction:
-    if back is None:
-        return prediction
-    return Prediction(prediction.object_logits, prediction.mask_logits[:, back], prediction.embeddings)
 
 
 def _folded(layer: nn.Linear, head_weight: Tensor, head_bias: Tensor | None, features: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from mosaic3d_core.models.mask_decoder.blocked_attention import blocked_attention
+from mosaic3d_core.models.mask_decoder.masked_attention import masked_attention
 
 
 class CrossAttention(nn.Module):
@@ -54,7 +54,7 @@ class CrossAttention(nn.Module):
         if torch.is_grad_enabled():
             found = F.scaled_dot_product_attention(asked, keys, values, attn_mask=allowed)
         else:
-            found = blocked_attention(asked, keys, values, allowed)
+            found = masked_attention(asked, keys, values, allowed)
         found = found.transpose(0, 1).flatten(1).to(queries.dtype)
         return self.norm(queries + attention.out_proj(found))
 
