@@ -10,13 +10,13 @@ import numpy as np
 from mosaic3d_msgs.srv import QueryGoal
 
 from mosaic3d_core.errors import QueryError
+from mosaic3d_core.geometry.transform_buffer import TransformBuffer
 from mosaic3d_core.query import DetectedObject, QueryEngine
 from mosaic3d_core.query.approach import Approach, ApproachConfig, find_approach
 from mosaic3d_core.query.relations import query_with_relations
 from mosaic3d_ros import conversions as convert
 from mosaic3d_ros.map_session import EncodedMap
 from mosaic3d_ros.query_service import NO_MAP, FrameLookup, error_message, object_message, printable, sentence
-from mosaic3d_ros.tf_buffer import TransformBuffer
 
 # Of many objects that answer a text, goals are looked for at this many, best first.
 _MOST_TRIED = 10

@@ -13,6 +13,7 @@ from mosaic3d_msgs.srv import QueryObjects
 from numpy.typing import NDArray
 
 from mosaic3d_core.errors import QueryError
+from mosaic3d_core.geometry.transform_buffer import TransformBuffer, TransformLookupError
 from mosaic3d_core.geometry.transforms import transform_points
 from mosaic3d_core.models import FeatureMap
 from mosaic3d_core.query import DetectedObject, QueryEngine, QueryResult
@@ -21,7 +22,6 @@ from mosaic3d_core.query.relations import RegionBox, RelationalResult, Viewpoint
 from mosaic3d_ros import conversions as convert
 from mosaic3d_ros.map_session import EncodedMap
 from mosaic3d_ros.markers import box_matrix
-from mosaic3d_ros.tf_buffer import TransformBuffer, TransformLookupError
 
 NO_MAP = "There is no map yet; wait until the first frames are fused and encoded, then ask again."
 _STATES = {PRESENT: Object3D.STATE_PRESENT, UNSEEN: Object3D.STATE_UNSEEN}

@@ -13,6 +13,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.context import Context
 from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 
+from mosaic3d_core.geometry.transform_buffer import TransformBuffer
 from mosaic3d_core.mapping import MapSnapshot
 from mosaic3d_core.models import SceneEncoder
 from mosaic3d_core.models.text import get_text_encoder
@@ -21,7 +22,6 @@ from mosaic3d_core.query.sources import instances_of
 from mosaic3d_ros.goal_service import GoalService
 from mosaic3d_ros.map_session import EncodedMap
 from mosaic3d_ros.query_service import QueryService
-from mosaic3d_ros.tf_buffer import TransformBuffer
 
 from .conftest import wait_until
 

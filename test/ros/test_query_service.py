@@ -13,10 +13,10 @@ from rclpy.serialization import serialize_message
 
 from mosaic3d_core.data.synthetic import open_room
 from mosaic3d_core.data.synthetic.record import fuse_sequence
+from mosaic3d_core.geometry.transform_buffer import TransformBuffer
 from mosaic3d_core.mapping import MapSnapshot
 from mosaic3d_core.query.relations import Viewpoint, query_with_relations
 from mosaic3d_ros import conversions as convert
-from mosaic3d_ros.tf_buffer import TransformBuffer
 
 from .served_room import Served, Services, pose
 

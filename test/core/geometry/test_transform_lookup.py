@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mosaic3d_ros.tf_buffer import TransformBuffer, TransformLookupError
+from mosaic3d_core.geometry.transform_buffer import TransformBuffer, TransformLookupError
 
 SECOND = 1_000_000_000
 
