@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,33 +72,48 @@ class JudgedProposals:
         found = self.source.propose(feature_map)
         if not found:
             return []
-        surroundings = surroundings_of(feature_map)
-        features = feature_map.features
-        wholes = self.scorer.scores(features, surroundings, [one.cells for one in found])
+        features, surroundings = feature_map.features, surroundings_of(feature_map)
+        judge = partial(self.scorer.scores, features, surroundings)
+        wholes = judge([one.cells for one in found])
+        better = self._better_parts(found, wholes, surroundings.positions, judge)
+        result = []
+        for number, (one, score) in enumerate(zip(found, wholes, strict=True)):
+            if number in better:
+                parts = zip(*better[number], strict=True)
+                result += [
+                    replace(one, cells=cells, feature=features[cells].mean(0), quality=self._quality(one, s))
+                    for cells, s in parts
+                ]
+            else:
+                result.append(replace(one, quality=self._quality(one, score)))
+        return sorted(result, key=lambda one: -one.quality)
+
+    def _quality(self, one: Proposal, score: float) -> float:
+        own = self.config.own_share
+        return float(one.quality * (own + (1 - own) * score))
+
+    def _better_parts(
+        self,
+        found: Sequence[Proposal],
+        wholes: NDArray[np.float64],
+        positions: NDArray[np.float32],
+        judge: Callable[[list[NDArray[np.int64]]], NDArray[np.float64]],
+    ) -> dict[int, tuple[list[NDArray[np.int64]], NDArray[np.float64]]]:
+        """Parts and their scores, by the number of the proposal that they replace."""
         cuts = [
             (number, parts)
             for number, one in enumerate(found)
             if self.config.min_whole <= wholes[number] < 1 - self.config.min_gain
-            for parts in cuts_of(one.cells, surroundings.positions, self.config)
+            for parts in cuts_of(one.cells, positions, self.config)
         ]
-        scores = self.scorer.scores(features, surroundings, [cells for _, parts in cuts for cells in parts])
-        ends = np.cumsum([len(parts) for _, parts in cuts], dtype=np.int64)
-        best = {
-            number: ([one.cells], wholes[number : number + 1], wholes[number] + self.config.min_gain)
-            for number, one in enumerate(found)
-        }
-        for (number, parts), end in zip(cuts, ends, strict=True):
-            judged = scores[end - len(parts) : end]
-            if judged.mean() > best[number][2]:
-                best[number] = (parts, judged, float(judged.mean()))
-        own = self.config.own_share
-        result = []
-        for number, (parts, judged, _) in best.items():
-            one = found[number]
-            for cells, score in zip(parts, judged, strict=True):
-                feature = one.feature if len(parts) == 1 else features[cells].mean(0)
-                result.append(replace(one, cells=cells, quality=float(one.quality * (own + (1 - own) * score)), feature=feature))
-        return sorted(result, key=lambda one: -one.quality)
+        scores = judge([cells for _, parts in cuts for cells in parts])
+        needed, better = wholes + self.config.min_gain, {}
+        end = 0
+        for number, parts in cuts:
+            start, end = end, end + len(parts)
+            if scores[start:end].mean() > needed[number]:
+                needed[number], better[number] = scores[start:end].mean(), (parts, scores[start:end])
+        return better
 
 
 def surroundings_of(feature_map: FeatureMap) -> Surroundings:
