@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from mosaic3d_core.errors import MapFileError
 from mosaic3d_core.mapping import MapSnapshot, load_map, save_map
 from mosaic3d_core.models import FeatureMap
-from mosaic3d_core.query.feature_store import pack_features
+from mosaic3d_core.query.feature_store import pack_features, unpack_features
+from mosaic3d_core.query.instance_map import MapInstance
+from mosaic3d_core.query.instance_store import pack_instances, unpack_instances
+
+if TYPE_CHECKING:
+    from mosaic3d_ros.map_session import EncodedMap
 
 SUFFIX = ".m3dmap"
 
@@ -41,11 +47,11 @@ class MapFolder:
         return whole
 
 
-def save_map_reply(features: FeatureMap | None, path: str, overwrite: bool, folder: MapFolder) -> tuple[bool, str]:
+def save_map_reply(encoded: EncodedMap | None, path: str, overwrite: bool, folder: MapFolder) -> tuple[bool, str]:
     """Save the map and word the reply.
 
     Args:
-        features: The newest complete encoding, None before the first.
+        encoded: The newest complete encoding with its instances, None before the first.
         path: Target; the ending .m3dmap is added when it has none.
         overwrite: Whether an existing file may be replaced.
         folder: Where files may be.
@@ -53,7 +59,7 @@ def save_map_reply(features: FeatureMap | None, path: str, overwrite: bool, fold
     Returns:
         Success, and a sentence for a person.
     """
-    if features is None:
+    if encoded is None:
         return False, "There is no map yet; wait until the first frames are fused and encoded, then save again."
     try:
         target = folder.resolve(path)
@@ -61,28 +67,44 @@ def save_map_reply(features: FeatureMap | None, path: str, overwrite: bool, fold
         return False, str(error)
     if target.exists() and not overwrite:
         return False, f"'{target}' exists; set overwrite to replace it."
+    features = encoded.features
     about, extras = pack_features(features)
     try:
-        save_map(features.snapshot, target, about, extras)
+        save_map(features.snapshot, target, about, extras | pack_instances(encoded.instances))
     except MapFileError as error:
         return False, f"The map cannot be saved: {error}"
-    return True, f"{len(features.snapshot)} voxels are in '{target.resolve()}'."
+    return True, f"{len(features.snapshot)} voxels and {len(encoded.instances)} objects are in '{target.resolve()}'."
 
 
-def load_map_reply(path: str, folder: MapFolder, restore: Callable[[MapSnapshot], None]) -> tuple[bool, str]:
+class Restore(Protocol):
+    """Replaces the map; see ``MapSession.restore``."""
+
+    def __call__(self, snapshot: MapSnapshot, features: FeatureMap | None, instances: Sequence[MapInstance]) -> bool:
+        """Whether objects live on; ValueError says why a map cannot be taken."""
+        ...
+
+
+def load_map_reply(path: str, folder: MapFolder, restore: Restore) -> tuple[bool, str]:
     """Read a map, hand it to the session, and word the reply; the old map stays where that fails.
 
     Args:
         path: File to read; the ending .m3dmap is added when it has none.
         folder: Where files may be.
-        restore: Replaces the map; ValueError says why a map cannot be taken.
+        restore: Replaces the map.
 
     Returns:
         Success, and a sentence for a person.
     """
     try:
-        snapshot = load_map(folder.resolve(path))
-        restore(snapshot)
+        snapshot, about, extras = load_map(folder.resolve(path), with_extras=True)
+        features = unpack_features(snapshot, about, extras)
+        instances = None if features is None else unpack_instances(features, extras)
+        of_this_encoder = restore(snapshot, features, instances or ())
     except (ValueError, MapFileError) as error:
         return False, f"The map stays as it is: {error}"
-    return True, f"{len(snapshot)} voxels are the map now; fusion goes on from there."
+    told = f"{len(snapshot)} voxels are the map now; fusion goes on from there."
+    if instances is None:
+        return True, f"{told} The file has no objects: they will be found anew."
+    if not of_this_encoder:
+        return True, f"{told} Its {len(instances)} objects are those of another encoder: they will be found anew."
+    return True, f"{told} Its {len(instances)} objects keep their ids."

@@ -67,8 +67,8 @@ class MapServices:
         return response
 
     def _save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
-        features = self._perception.session.features
-        response.success, response.message = save_map_reply(features, request.path, request.overwrite, self._folder)
+        encoded = self._perception.session.encoded
+        response.success, response.message = save_map_reply(encoded, request.path, request.overwrite, self._folder)
         return response
 
     def _load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:

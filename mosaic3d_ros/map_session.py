@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from mosaic3d_core.mapping import MapDelta, MapSnapshot, VoxelMap, VoxelMapConfi
 from mosaic3d_core.models import FeatureMap, SceneEncoder
 from mosaic3d_core.query import InstanceMap, InstanceMapConfig, InstanceView, Labelling, QueryEngine
 from mosaic3d_core.query.component_proposals import ComponentProposals
+from mosaic3d_core.query.instance_map import MapInstance
 from mosaic3d_core.query.proposals import ProposalSource
 
 Vocabulary = Sequence[str] | Mapping[str, Sequence[str]]
@@ -32,6 +33,17 @@ class EncodedMap:
 
     features: FeatureMap
     instances: InstanceView
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """An encoding that came with a map, and the map's generation when it did."""
+
+    features: FeatureMap
+    generation: int
+
+    def is_of(self, snapshot: MapSnapshot) -> bool:
+        return self.generation == snapshot.generation and np.array_equal(self.features.snapshot.indices, snapshot.indices)
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,7 @@ class MapSession:
         self._vocabulary = vocabulary
         self._epoch = 0
         self._encoded: EncodedMap | None = None
+        self._kept: _Kept | None = None
 
     @property
     def encoded(self) -> EncodedMap | None:
@@ -145,8 +158,16 @@ class MapSession:
             self._map.reset()
             self._forget()
 
-    def restore(self, snapshot: MapSnapshot) -> None:
-        """Replace the map by a saved one and go on from there; instances are new ones.
+    def restore(self, snapshot: MapSnapshot, features: FeatureMap | None = None, instances: Sequence[MapInstance] = ()) -> bool:
+        """Replace the map by a saved one and go on from there.
+
+        Args:
+            snapshot: The map.
+            features: Its encoding, where it was kept; one of this session's encoder is not made again.
+            instances: Its instances; with an encoding of this session's encoder they live on.
+
+        Returns:
+            Whether the encoding is one of this session's encoder.
 
         Raises:
             ValueError: If its voxels are of another size, or too many.
@@ -154,6 +175,11 @@ class MapSession:
         with self._map_lock:
             self._map.restore(snapshot)
             self._forget()
+            if features is None or not self._encoder.made(features):
+                return False
+            self._instances.restore(features, instances)
+            self._kept = _Kept(features, self._map.generation)
+            return True
 
     def update(self) -> MapUpdate | None:
         """Encode the present map, follow its instances and label it; None when it is empty or was reset meanwhile.
@@ -166,10 +192,14 @@ class MapSession:
                 return None
             changed = encoded is None or encoded.features.generation != self._map.generation
             snapshot = self._map.snapshot() if changed else None
+            kept, self._kept = self._kept, None
         if snapshot is not None:
-            features = self._encoder.encode(snapshot)
+            if kept is not None and kept.is_of(snapshot):
+                features, found = replace(kept.features, snapshot=snapshot), instances.instances
+            else:
+                features, found = self._encoder.encode(snapshot), ()
+            found = found or instances.update(features, self._source.propose(features))
             self.engine.prepare(features)  # here, so that the first query on this map does not wait for it
-            found = instances.update(features, self._source.propose(features))
             encoded = EncodedMap(features, self.engine.view(features, found))
         with self._map_lock:
             if epoch != self._epoch:
@@ -181,7 +211,7 @@ class MapSession:
 
     def _forget(self) -> None:
         self._epoch += 1
-        self._encoded = None
+        self._encoded = self._kept = None
         self._instances = self._new_instances()  # an update under way still writes into the old one
         self.engine.reset()
 

@@ -9,7 +9,7 @@ import functools
 import json
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,9 +20,10 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 from mosaic3d_core.mapping import MapSnapshot, VoxelMapConfig
-from mosaic3d_core.models import SceneEncoder
+from mosaic3d_core.models import FeatureMap, SceneEncoder
 from mosaic3d_core.models.text import get_text_encoder
 from mosaic3d_core.query import DEFAULT_VOCABULARY, InstanceMapConfig, QueryConfig, QueryEngine
+from mosaic3d_core.query.instance_map import MapInstance
 from mosaic3d_core.query.proposals import ProposalConfig, ProposalSource
 from mosaic3d_core.query.sources import choose_proposals
 from mosaic3d_core.visualization.viewer import MapViewer, ViewData
@@ -329,15 +330,16 @@ class Perception:
         if self._viewer is not None:
             self._viewer.show(None)
 
-    def restore(self, snapshot: MapSnapshot) -> None:
-        """Replace the map by a saved one.
+    def restore(self, snapshot: MapSnapshot, features: FeatureMap | None, instances: Sequence[MapInstance]) -> bool:
+        """Replace the map by a saved one; see ``MapSession.restore``.
 
         Raises:
             ValueError: If it cannot be; the old map stays.
         """
-        self.session.restore(snapshot)
+        of_this_encoder = self.session.restore(snapshot, features, instances)
         self._forget()
         self.encode_soon()
+        return of_this_encoder
 
     def _forget(self) -> None:
         """Drop frames of before, which belong to the old map, and the last answer."""

@@ -79,9 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_max_objects(arguments.max_objects)
     if arguments.out:
         console.check_folder(Path(arguments.out))
-    feature_map = console.load_encoded(arguments.map, arguments)
+    feature_map, kept = console.load_encoded(arguments.map, arguments)
     engine = console.engine_for(feature_map, arguments)
-    instances = console.instances_for(feature_map, engine, arguments)
+    instances = console.instances_for(feature_map, engine, arguments, kept)
     answer = query_with_relations(
         engine,
         feature_map,

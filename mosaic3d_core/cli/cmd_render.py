@@ -48,10 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     console.check_folder(folder)
     labelling = None
     if arguments.labels:
-        feature_map = console.load_encoded(arguments.map, arguments)
+        feature_map, kept = console.load_encoded(arguments.map, arguments)
         snapshot = feature_map.snapshot
         engine = console.engine_for(feature_map, arguments)
-        instances = console.instances_for(feature_map, engine, arguments)
+        instances = console.instances_for(feature_map, engine, arguments, kept)
         labelling = engine.label(feature_map, DEFAULT_VOCABULARY, instances)
     else:
         snapshot = load_map(arguments.map)

@@ -86,12 +86,12 @@ def _encode_and_label(viewer: MapViewer, arguments: argparse.Namespace, words: t
     """Let the page answer as soon as it can, at first from voxels alone: finding the objects of a large map takes a while."""
     from mosaic3d_core.visualization.viewer import ViewData
 
-    feature_map = console.load_encoded(arguments.map, arguments)
+    feature_map, kept = console.load_encoded(arguments.map, arguments)
     engine = console.engine_for(feature_map, arguments)
     with console.err.status("labelling"):
         early = ViewData.of(feature_map, engine.label(feature_map, words), engine, live=False)
     viewer.show(replace(early, note="finding objects"))
-    instances = console.instances_for(feature_map, engine, arguments)
+    instances = console.instances_for(feature_map, engine, arguments, kept)
     with console.err.status("labelling"):
         viewer.show(ViewData.of(feature_map, engine.label(feature_map, words, instances), engine, instances, live=False))
     console.err.print("all there")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mosaic3d_core.mapping import MapSnapshot
     from mosaic3d_core.models.scene_encoder import FeatureMap
     from mosaic3d_core.query import InstanceView, QueryEngine
+    from mosaic3d_core.query.instance_map import MapInstance
 
 #: Results go to stdout, everything about the work to stderr.
 out = Console(highlight=False)
@@ -55,7 +56,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--decoder",
         default="",
         metavar="FILE",
-        help="mask decoder that finds the objects, or 'components' (default: the one that ships where it fits, else components)",
+        help="mask decoder that finds the objects, or 'components' (default: objects kept in the map file, if any; else the one "
+        "that ships where it fits, else components)",
     )
     group.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: cpu)")
     group.add_argument("--text-encoder", metavar="NAME", help="text encoder (default: the one the checkpoint names)")
@@ -112,15 +114,19 @@ def encode(snapshot: MapSnapshot, arguments: argparse.Namespace) -> FeatureMap:
         return encoder.encode(snapshot)
 
 
-def load_encoded(path: str | os.PathLike[str], arguments: argparse.Namespace) -> FeatureMap:
-    """The encoded map of a file: its stored features, else encoded now."""
+def load_encoded(
+    path: str | os.PathLike[str], arguments: argparse.Namespace
+) -> tuple[FeatureMap, tuple[MapInstance, ...] | None]:
+    """The encoded map of a file, and the instances that it keeps: of stored features, else encoded now and without."""
     from mosaic3d_core.mapping import load_map
     from mosaic3d_core.query.feature_store import unpack_features
+    from mosaic3d_core.query.instance_store import unpack_instances
 
     with err.status("reading the map"):
         snapshot, metadata, extras = load_map(path, with_extras=True)
         stored = None if arguments.checkpoint else unpack_features(snapshot, metadata, extras)
-    return encode(snapshot, arguments) if stored is None else stored
+        kept = None if stored is None else unpack_instances(stored, extras)
+    return (encode(snapshot, arguments), None) if stored is None else (stored, kept)
 
 
 def engine_for(feature_map: FeatureMap, arguments: argparse.Namespace) -> QueryEngine:
@@ -136,9 +142,16 @@ def engine_for(feature_map: FeatureMap, arguments: argparse.Namespace) -> QueryE
     return engine
 
 
-def instances_for(feature_map: FeatureMap, engine: QueryEngine, arguments: argparse.Namespace) -> InstanceView:
-    """The objects of the map, by the chosen decoder."""
+def instances_for(
+    feature_map: FeatureMap, engine: QueryEngine, arguments: argparse.Namespace, kept: tuple[MapInstance, ...] | None = None
+) -> InstanceView:
+    """The objects of the map: those it keeps, under their ids, unless a decoder is chosen; else found now."""
+    from mosaic3d_core.query.instance_map import InstanceMap
     from mosaic3d_core.query.sources import instances_of
 
+    if kept is not None and not arguments.decoder:
+        known = InstanceMap(ids=engine.tracker.ids)
+        known.restore(feature_map, kept)
+        return engine.view(feature_map, known.instances)
     with err.status("finding objects"):
         return instances_of(feature_map, engine, arguments.decoder, arguments.device)

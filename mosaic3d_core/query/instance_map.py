@@ -8,9 +8,8 @@ lately or not. What comes back to its old place soon has its old id.
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mosaic3d_core.query.components import pack_indices
 from mosaic3d_core.query.footprint import Footprint, contains
+from mosaic3d_core.query.ids import IdCounter
 from mosaic3d_core.query.proposals import Proposal
 
 if TYPE_CHECKING:
@@ -129,12 +129,12 @@ class InstanceMap:
         ids: Where new ids come from; 1, 2, ... by default.
     """
 
-    def __init__(self, config: InstanceMapConfig | None = None, ids: Iterator[int] | None = None) -> None:
+    def __init__(self, config: InstanceMapConfig | None = None, ids: IdCounter | None = None) -> None:
         self.config = config or InstanceMapConfig()
         self._tracks: dict[int, _Track] = {}
         self._tentative: list[_Tentative] = []
         self._merged: dict[int, int] = {}
-        self._ids = itertools.count(1) if ids is None else ids
+        self._ids = ids or IdCounter()
         self._lock = threading.Lock()
         self.instances: tuple[MapInstance, ...] = ()
 
@@ -145,6 +145,24 @@ class InstanceMap:
             self._tentative.clear()
             self._merged.clear()
             self.instances = ()
+
+    def restore(self, feature_map: FeatureMap, instances: Sequence[MapInstance]) -> None:
+        """Go on from instances that were kept with a map, under their ids; new ones get larger ids.
+
+        Args:
+            feature_map: The encoding that their ``cells`` are rows of.
+            instances: The instances; gone ones are left out.
+        """
+        keys, now = pack_indices(feature_map.cells), int(feature_map.snapshot.stamp_ns)
+        self.reset()
+        with self._lock:
+            self.instances = tuple(one for one in instances if one.state != GONE)
+            for one in self.instances:
+                mine = np.sort(keys[one.cells])
+                self._tracks[one.id] = _Track(
+                    one.id, mine, one.feature, one.quality, one.views, one.first_seen_ns, one.last_seen_ns, Footprint(mine, now)
+                )
+                self._ids.skip_past(one.id)
 
     def current_id(self, number: int) -> int:
         """The id that an instance goes by now: its own, or that of the one it was merged into."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from mosaic3d_core.query.boxes import OrientedBox, iou_3d
 from mosaic3d_core.query.components import pack_indices
+from mosaic3d_core.query.ids import IdCounter
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +42,13 @@ class InstanceTracker:
         min_overlap: float = 0.25,
         keep_generations: int = 1000,
         max_texts: int = 1024,
-        ids: Iterator[int] | None = None,
+        ids: IdCounter | None = None,
     ) -> None:
         self._min_overlap = min_overlap
         self._keep_generations = keep_generations
         self._max_texts = max_texts
         self._tracks: OrderedDict[str, list[_Track]] = OrderedDict()
-        self.ids = itertools.count(1) if ids is None else ids
+        self.ids = ids or IdCounter()
         self._lock = threading.Lock()
 
     def reset(self) -> None:

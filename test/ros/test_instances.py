@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rclpy
 from mosaic3d_msgs.msg import Object3D
-from mosaic3d_msgs.srv import QueryObjects, SetVocabulary
+from mosaic3d_msgs.srv import LoadMap, QueryObjects, SaveMap, SetVocabulary
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
@@ -51,7 +51,7 @@ class Client:
 
     def call(self, kind, name, request):
         service = self.node.create_client(kind, name)
-        wait_until(service.service_is_ready, self.spin, 30.0, f"service {name}")
+        wait_until(service.service_is_ready, self.spin, 60.0, f"service {name}")
         future = service.call_async(request)
         wait_until(future.done, self.spin, 60.0, "a reply")
         return future.result()
@@ -121,6 +121,26 @@ def test_the_same_object_has_one_id_whatever_it_is_called(client):
     reply = client.ask("armchair", "lounge chair", "comfortable seat for one person")
     ids = {text: [one.id for one in reply.objects if one.text == text][:1] for text in ("armchair", "lounge chair")}
     assert ids["armchair"] == ids["lounge chair"] != []
+
+
+def test_an_object_keeps_its_id_in_a_node_that_loads_the_saved_map(client, start_node, tmp_path):
+    known = client.ask("armchair").objects[0]
+    saved = client.call(SaveMap, "perception_node/save_map", SaveMap.Request(path=str(tmp_path / "room")))
+    assert saved.success, saved.message
+    start_node("mosaic3d_ros.perception_node", "-r", "__ns:=/later")
+    loaded = client.call(LoadMap, "/later/perception_node/load_map", LoadMap.Request(path=str(tmp_path / "room")))
+    assert loaded.success
+    assert "keep their ids" in loaded.message
+
+    def found():
+        reply = client.call(QueryObjects, "/later/query_objects", QueryObjects.Request(texts=["armchair"]))
+        return reply.objects[0] if reply.success and reply.objects else None
+
+    wait_until(found, client.spin, 30.0, "an answer of the other node")
+    again = found()
+    assert again.id == known.id
+    assert again.first_seen == known.first_seen
+    assert again.num_views == known.num_views
 
 
 @pytest.mark.skipif(not detections.AVAILABLE, reason="vision_msgs is not installed")

@@ -24,9 +24,9 @@ def services(tmp_path):
     """The handlers by name, with a folder that has a link out of it; the map is stood for by what takes it."""
     taken = {}
     engine = SimpleNamespace(config=QueryConfig())
-    session = SimpleNamespace(engine=engine, features=None, set_vocabulary=lambda words: taken.update(words=words))
+    session = SimpleNamespace(engine=engine, encoded=None, set_vocabulary=lambda words: taken.update(words=words))
 
-    def restore(snapshot):
+    def restore(snapshot, features, instances):
         raise AssertionError(f"a map was read: {snapshot}")
 
     perception = SimpleNamespace(session=session, default_vocabulary=["floor"], encode_soon=lambda: None, restore=restore)

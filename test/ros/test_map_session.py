@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mosaic3d_core.data.synthetic import SequenceConfig, SyntheticSequence, build_room
 from mosaic3d_core.data.synthetic.changes import with_instance_moved, without_instance
-from mosaic3d_core.mapping import VoxelMapConfig
+from mosaic3d_core.mapping import VoxelMapConfig, save_map
 from mosaic3d_core.models import SceneEncoder
+from mosaic3d_core.models.folded_head import FoldedHead
 from mosaic3d_core.models.text import get_text_encoder
 from mosaic3d_core.query import DEFAULT_VOCABULARY, QueryEngine
+from mosaic3d_core.query.feature_store import pack_features
+from mosaic3d_ros.map_files import MapFolder, load_map_reply, save_map_reply
 from mosaic3d_ros.map_session import MapSession
 
 SEED, NAME, FRAMES = 3, "armchair", 24
@@ -145,3 +149,68 @@ def test_after_a_reset_ids_are_new(session):
         pass
     assert old
     assert not old & {one.id for one in session.encoded.instances.instances}
+
+
+def save_and_load(session: MapSession, other: MapSession, path) -> str:
+    """The map of one session in another one; what the service says."""
+    folder = MapFolder("")
+    assert save_map_reply(session.encoded, str(path), False, folder)[0]
+    done, told = load_map_reply(str(path), folder, other.restore)
+    assert done, told
+    return told
+
+
+def test_things_keep_their_ids_through_a_file_and_a_new_session(session, encoder, text_encoder, tmp_path, monkeypatch):
+    scene = build_room(SEED, "test")
+    number = thing_of(scene, NAME)
+    camera = Camera(scene, number)
+    for _ in camera.film(scene, session, FRAMES):
+        pass
+    before = session.encoded.instances.instances
+    (asked,) = near(answers(session, NAME), center_of(scene, number))
+    fresh = MapSession(VoxelMapConfig(), encoder, lambda: QueryEngine(text_encoder), DEFAULT_VOCABULARY)
+    told = save_and_load(session, fresh, tmp_path / "room.m3dmap")
+    assert f"{len(before)} objects keep their ids" in told
+    with monkeypatch.context() as patched:
+        patched.setattr(encoder, "encode", None)  # what the file keeps is not encoded again
+        assert fresh.update() is not None
+    assert [one.id for one in fresh.encoded.instances.instances] == [one.id for one in before]
+    (again,) = near(answers(fresh, NAME), center_of(scene, number))
+    assert again.id == asked.id
+    assert again.instance.first_seen_ns == asked.instance.first_seen_ns
+    for _ in camera.film(scene, fresh, 3 * ENCODE_EVERY):
+        pass
+    (later,) = near(answers(fresh, NAME), center_of(scene, number))
+    assert later.id == asked.id
+    assert later.instance.views > asked.instance.views
+    known = {one.id for one in before}
+    assert all(one.id in known or one.id > max(known) for one in fresh.encoded.instances.instances)
+
+
+def test_things_of_another_encoder_are_found_anew(session, encoder, text_encoder, tmp_path):
+    scene = build_room(SEED, "test")
+    for _ in Camera(scene, thing_of(scene, NAME)).film(scene, session, ENCODE_EVERY):
+        pass
+    encoded = session.encoded
+    head = FoldedHead(encoded.features.head.weight * 1.001, encoded.features.head.bias)
+    foreign = replace(encoded, features=replace(encoded.features, head=head))
+    fresh = MapSession(VoxelMapConfig(), encoder, lambda: QueryEngine(text_encoder), DEFAULT_VOCABULARY)
+    told = save_and_load(SimpleNamespace(encoded=foreign), fresh, tmp_path / "room.m3dmap")
+    assert "another encoder" in told
+    update = fresh.update()
+    assert update.features.head.fingerprint() == encoder.head.fingerprint()
+    assert len(fresh.encoded.instances) > 0
+
+
+def test_a_map_that_keeps_features_but_no_things_has_them_found(session, encoder, text_encoder, tmp_path):
+    scene = build_room(SEED, "test")
+    for _ in Camera(scene, thing_of(scene, NAME)).film(scene, session, ENCODE_EVERY):
+        pass
+    about, extras = pack_features(session.features)
+    save_map(session.features.snapshot, tmp_path / "room.m3dmap", about, extras)
+    fresh = MapSession(VoxelMapConfig(), encoder, lambda: QueryEngine(text_encoder), DEFAULT_VOCABULARY)
+    done, told = load_map_reply(str(tmp_path / "room.m3dmap"), MapFolder(""), fresh.restore)
+    assert done
+    assert "no objects" in told
+    assert fresh.update() is not None
+    assert len(fresh.encoded.instances) > 0

@@ -146,6 +146,7 @@ def test_a_saved_map_is_loaded_back_and_answers(mapped, tmp_path):
     reply = mapped.call(LoadMap, "perception_node/load_map", LoadMap.Request(path=str(target)))
     assert reply.success, reply.message
     assert f"{len(load_map(target))} voxels" in reply.message
+    assert "objects keep their ids" in reply.message, reply.message
     wait_until(lambda: mapped.ask("floor").success, mapped.spin, 30.0, "an answer from the loaded map")
     before = mapped.progress["fused"]
     mapped.send_until(lambda: mapped.progress["fused"] > before, "fusion into the loaded map")

@@ -13,8 +13,12 @@ import pytest
 
 from mosaic3d_core import __version__
 from mosaic3d_core.cli.up_axis import estimate_up_axis
-from mosaic3d_core.mapping import load_map
+from mosaic3d_core.mapping import load_map, save_map
 from mosaic3d_core.query.feature_store import unpack_features
+from mosaic3d_core.query.grid import QueryGrid
+from mosaic3d_core.query.instance_map import MapInstance
+from mosaic3d_core.query.instance_store import pack_instances
+from mosaic3d_core.query.instance_view import InstanceView
 from mosaic3d_core.visualization.ply import read_ply, write_labelled_ply
 
 COMMANDS = ("map", "query", "segment", "render", "demo")
@@ -59,6 +63,21 @@ def test_query_prints_json_and_draws(command, encoded_map_file, tmp_path):
     assert 0.35 <= chair["score"] <= 1
     assert chair["num_voxels"] > 100
     assert sorted(p.name for p in (tmp_path / "pictures").iterdir()) == ["query_01_chair.png", "query_02_box.png"]
+
+
+def test_things_that_a_node_saved_keep_their_ids(command, encoded_map_file, tmp_path):
+    snapshot, metadata, extras = load_map(encoded_map_file, with_extras=True)
+    features = unpack_features(snapshot, metadata, extras)
+    cells = np.flatnonzero(features.features[:, 1] > 0)  # the red cube
+    chair = MapInstance(41, cells, features.features[cells[0]], 0.9, 3, 1, 2, "present")
+    grid = QueryGrid.build(snapshot, features.voxel_of_point, features.cells, features.cell_size_m)
+    save_map(snapshot, tmp_path / "saved.m3dmap", metadata, extras | pack_instances(InstanceView(grid, [chair])))
+    done = command("query", str(tmp_path / "saved.m3dmap"), "chair", "--json")
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)["objects"]
+    assert found["id"] == 41
+    again = command("query", str(tmp_path / "saved.m3dmap"), "chair", "--json", "--decoder", "components")
+    assert all(one["id"] != 41 for one in json.loads(again.stdout)["objects"])
 
 
 def test_query_options_limit_the_answer(command, encoded_map_file):
