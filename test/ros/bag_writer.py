@@ -40,6 +40,7 @@ class Recording:
         color_delay_ns: Colour images are this much later than depth images.
         color_every: Every n-th depth image has a colour image.
         distortion: plumb_bob coefficients in the camera_info of both cameras.
+        ahead_ns: Time jumps ahead by so much in the middle: stamps and times of recording alike, as when a clock is set.
     """
 
     frames: int = 12
@@ -47,6 +48,7 @@ class Recording:
     color_delay_ns: int = 0
     color_every: int = 1
     distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)
+    ahead_ns: int = 0
 
 
 def message_name(kind: type) -> str:
@@ -97,6 +99,11 @@ def _messages(recording: Recording):
     room = list(open_sequence("room:7", frames=recording.frames, width=160, height=120))
     bases = [frame.T_world_camera @ invert_transform(T_BASE_CAMERA) for frame in room]
     stamps = [frame.stamp_ns for frame in room]
+    middle = stamps[len(stamps) // 2] - 50_000_000
+
+    def told(stamp: int) -> int:
+        return stamp + recording.ahead_ns * (stamp > middle)
+
     yield stamps[0] - 100_000_000, "/tf_static", _tf(stamps[0] - 100_000_000, "base", "camera", T_BASE_CAMERA)
     # Poses come at a rate of their own, so that those of the images lie between two of them.
     for stamp in range(stamps[0] - 35_000_000, stamps[-1] + 70_000_000, 40_000_000):
@@ -104,11 +111,11 @@ def _messages(recording: Recording):
         before = min(int(at), len(room) - 2)
         base = interpolate_pose(bases[before], bases[before + 1], at - before)
         if recording.poses == "tf":
-            yield stamp + 1_000_000, "/tf", _tf(stamp, "map", "base", base)
+            yield told(stamp) + 1_000_000, "/tf", _tf(told(stamp), "map", "base", base)
         else:
-            yield stamp + 1_000_000, "/odom", _odometry(stamp, base)
+            yield told(stamp) + 1_000_000, "/odom", _odometry(told(stamp), base)
     for number, frame in enumerate(room):
-        camera, stamp = frame.depth_camera, frame.stamp_ns
+        camera, stamp = frame.depth_camera, told(frame.stamp_ns)
         millimetres = np.round(frame.depth * 1000).astype(np.uint16)
         yield stamp + 20_000_000, DEPTH_INFO, _info(stamp, "camera", camera, recording.distortion)
         yield stamp + 20_000_001, DEPTH, _image(stamp, "camera", "16UC1", millimetres)

@@ -149,6 +149,7 @@ RECORDINGS = {
     "colour later and half as often, bent lenses": Recording(
         frames=24, color_delay_ns=8_000_000, color_every=2, distortion=(-0.2, 0.05, 0.001, -0.001, 0.0)
     ),
+    "time jumps ahead": Recording(ahead_ns=3_000_000_000),
 }
 
 
