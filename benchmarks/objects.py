@@ -41,7 +41,6 @@ from mosaic3d_core.models import FeatureMap, SceneEncoder
 from mosaic3d_core.models.text import get_text_encoder
 from mosaic3d_core.query import InstanceMap, QueryEngine
 from mosaic3d_core.query.combined_proposals import CombinedProposals
-from mosaic3d_core.query.judged_proposals import JudgedProposals
 from mosaic3d_core.query.proposals import DecoderProposals, Proposal, ProposalSource
 from mosaic3d_core.query.sources import COMPONENTS, choose_proposals
 
@@ -117,9 +116,8 @@ class Bench:
         used = choose_proposals(str(decoder or ""), self.encoder.head, self.engine)[0]
         self.found = {"components": Found(choose_proposals(COMPONENTS, self.encoder.head, self.engine)[0])}
         if isinstance(used, CombinedProposals):  # else none ships, or it belongs to another encoder
-            plain = [one.source if isinstance(one, JudgedProposals) else one for one in used.sources]
-            self.found |= {"mask decoder": Found(plain[0]), "both": Found(CombinedProposals(plain))}
-            if plain != list(used.sources):
+            self.found |= {"mask decoder": Found(used.sources[0]), "both": Found(CombinedProposals(used.sources))}
+            if used.judge is not None:
                 self.found["judged"] = Found(used)
 
     def encode(self, snapshot: MapSnapshot) -> FeatureMap:

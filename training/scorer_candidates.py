@@ -16,7 +16,7 @@ from mosaic3d_core.data.caption_files import write_atomically
 from mosaic3d_core.data.scene_folder import read_instances, read_scene_folder
 from mosaic3d_core.models.proposal_scorer.views import Surroundings
 from mosaic3d_core.models.scene_encoder import FeatureMap, SceneEncoder
-from mosaic3d_core.query.judged_proposals import JudgeConfig, cuts_of, surroundings_of
+from mosaic3d_core.query.proposal_judge import JudgeConfig, cuts_of, surroundings_of
 from mosaic3d_core.query.proposals import ProposalSource
 
 #: Smaller true objects are not looked at, encoder voxels.

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from mosaic3d_core.models.proposal_scorer.config import ScorerConfig
 from mosaic3d_core.models.proposal_scorer.scorer import ViewBatch
 from mosaic3d_core.models.proposal_scorer.views import Surroundings, View, Voxels, box_axes
-from mosaic3d_core.query.judged_proposals import JudgeConfig, cuts_of
+from mosaic3d_core.query.proposal_judge import JudgeConfig, cuts_of
 from training.scorer_candidates import Candidates
 
 #: What counts as one whole thing that could stand beside another: overlap, and longest side, metres.

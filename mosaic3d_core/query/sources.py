@@ -10,12 +10,11 @@ import torch
 from mosaic3d_core.query.combined_proposals import CombinedProposals
 from mosaic3d_core.query.component_proposals import ComponentProposals
 from mosaic3d_core.query.instance_map import InstanceMap
-from mosaic3d_core.query.judged_proposals import JudgedProposals
+from mosaic3d_core.query.proposal_judge import ProposalJudge
 from mosaic3d_core.query.proposals import DecoderProposals, ProposalConfig, ProposalSource
 
 if TYPE_CHECKING:
     from mosaic3d_core.models.folded_head import FoldedHead
-    from mosaic3d_core.models.proposal_scorer import ProposalScorer
     from mosaic3d_core.models.scene_encoder import FeatureMap
     from mosaic3d_core.query.engine import QueryEngine
     from mosaic3d_core.query.instance_view import InstanceView
@@ -70,19 +69,17 @@ def choose_proposals(
     dtype = choose_dtype(where, None)
     found: list[ProposalSource] = [DecoderProposals(loaded.model.to(where), config, dtype=dtype), ComponentProposals(engine)]
     name = f"mask decoder {file.name} and connected components"
-    scorer = _scorer(head)
-    if scorer is not None:
-        found, name = [JudgedProposals(one, scorer) for one in found], f"{name}, judged by {DEFAULT_SCORER.name}"
-    return CombinedProposals(found), name
+    judge = _judge(head)
+    return CombinedProposals(found, judge), name if judge is None else f"{name}, judged by {DEFAULT_SCORER.name}"
 
 
-def _scorer(head: FoldedHead) -> ProposalScorer | None:
+def _judge(head: FoldedHead) -> ProposalJudge | None:
     from mosaic3d_core.models.proposal_scorer.checkpoint import load_scorer
 
     if not DEFAULT_SCORER.is_file():
         return None
     loaded = load_scorer(DEFAULT_SCORER)
-    return loaded.model if loaded.belongs_to(head) else None
+    return ProposalJudge(loaded.model) if loaded.belongs_to(head) else None
 
 
 def instances_of(

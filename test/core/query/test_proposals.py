@@ -136,4 +136,4 @@ def test_a_piece_of_what_the_other_source_is_surer_of_is_left_out(bars):
 @pytest.mark.parametrize(("sources", "overlap"), [([], 0.5), ([Says()], -0.1)])
 def test_combinations_without_sense_are_refused(sources, overlap):
     with pytest.raises(ValueError, match=r"source|must be in"):
-        CombinedProposals(sources, overlap)
+        CombinedProposals(sources, max_overlap=overlap)

@@ -17,7 +17,6 @@ from mosaic3d_core.query import sources
 from mosaic3d_core.query.combined_proposals import CombinedProposals
 from mosaic3d_core.query.component_proposals import ComponentProposals
 from mosaic3d_core.query.engine import QueryEngine
-from mosaic3d_core.query.judged_proposals import JudgedProposals
 from mosaic3d_core.query.proposals import DecoderProposals
 
 HEAD = FoldedHead(np.eye(24, 5, dtype=np.float32))
@@ -50,7 +49,8 @@ def scorer(tmp_path, monkeypatch):
 def test_the_scorer_of_the_package_judges_both_sources_where_it_belongs_to_the_encoder(engine, decoder, scorer, tmp_path):
     source, name = sources.choose_proposals(str(decoder), HEAD, engine)
     assert isinstance(source, CombinedProposals)
-    assert [type(one) for one in source.sources] == [JudgedProposals, JudgedProposals]
+    assert [type(one) for one in source.sources] == [DecoderProposals, ComponentProposals]
+    assert source.judge is not None
     assert name.endswith("connected components, judged by scorer.safetensors")
     other = FoldedHead(HEAD.weight + 1)
     mine = tmp_path / "mine.safetensors"
@@ -58,6 +58,7 @@ def test_the_scorer_of_the_package_judges_both_sources_where_it_belongs_to_the_e
     save_decoder(mine, MaskDecoder(config), other, {})
     source, name = sources.choose_proposals(str(mine), other, engine)
     assert [type(one) for one in source.sources] == [DecoderProposals, ComponentProposals]
+    assert source.judge is None
     assert "judged" not in name
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -18,19 +17,9 @@ from mosaic3d_core.models.scene_encoder import SceneEncoder
 from mosaic3d_core.models.text import get_text_encoder
 from mosaic3d_core.query import QueryEngine
 from mosaic3d_core.query.combined_proposals import CombinedProposals
-from mosaic3d_core.query.judged_proposals import JudgeConfig, JudgedProposals, cuts_of, surroundings_of
+from mosaic3d_core.query.proposal_judge import JudgeConfig, ProposalJudge, cuts_of, surroundings_of
 from mosaic3d_core.query.proposals import Proposal
 from mosaic3d_core.query.sources import choose_proposals
-
-
-@dataclass
-class Says:
-    """A source of given proposals."""
-
-    found: list[Proposal]
-
-    def propose(self, feature_map):
-        return self.found
 
 
 class Ruler:
@@ -53,7 +42,7 @@ def pair():
 
 
 def test_two_things_that_touch_come_apart_in_the_middle(pair):
-    found = JudgedProposals(Says([proposal(pair, 0, 108)]), Ruler()).propose(pair)
+    found = ProposalJudge(Ruler()).judged([proposal(pair, 0, 108)], pair)
     assert sorted(one.cells.tolist() for one in found) == [list(range(54)), list(range(54, 108))]
     for one in found:
         assert np.allclose(one.feature, pair.features[one.cells].mean(0))
@@ -62,21 +51,21 @@ def test_two_things_that_touch_come_apart_in_the_middle(pair):
 
 def test_a_thing_that_looks_whole_stays_whole(pair):
     whole = proposal(pair, 0, 54)
-    (found,) = JudgedProposals(Says([whole]), Ruler()).propose(pair)
+    (found,) = ProposalJudge(Ruler()).judged([whole], pair)
     assert np.array_equal(found.cells, whole.cells)
     assert np.array_equal(found.feature, whole.feature)
 
 
 def test_parts_have_to_be_better_by_a_margin(pair):
-    says = Says([proposal(pair, 0, 108)])
-    assert len(JudgedProposals(says, Ruler(), JudgeConfig(min_gain=1.0)).propose(pair)) == 1
-    assert len(JudgedProposals(says, Ruler(), JudgeConfig(max_cut_m=0.1)).propose(pair)) == 1
-    assert len(JudgedProposals(says, Ruler(), JudgeConfig(min_part_cells=55)).propose(pair)) == 1
+    says = [proposal(pair, 0, 108)]
+    assert len(ProposalJudge(Ruler(), JudgeConfig(min_gain=1.0)).judged(says, pair)) == 1
+    assert len(ProposalJudge(Ruler(), JudgeConfig(max_cut_m=0.1)).judged(says, pair)) == 1
+    assert len(ProposalJudge(Ruler(), JudgeConfig(min_part_cells=55)).judged(says, pair)) == 1
 
 
 def test_qualities_of_all_sources_mean_the_same_afterwards(pair):
     boastful, modest = proposal(pair, 0, 18, quality=1.0), proposal(pair, 0, 54, quality=0.95)
-    found = JudgedProposals(Says([boastful, modest]), Ruler(), JudgeConfig(min_gain=1.0)).propose(pair)
+    found = ProposalJudge(Ruler(), JudgeConfig(min_gain=1.0)).judged([boastful, modest], pair)
     assert [len(one.cells) for one in found] == [54, 18]
     assert found[0].quality > found[1].quality
 
@@ -87,17 +76,17 @@ def test_what_the_scorer_takes_for_nothing_keeps_the_order_of_its_source(pair):
             return np.zeros(len(proposals))
 
     walls = [proposal(pair, 0, 108, quality=0.9), proposal(pair, 0, 54, quality=0.5)]
-    found = JudgedProposals(Says(walls), Nothing()).propose(pair)
+    found = ProposalJudge(Nothing()).judged(walls, pair)
     assert [len(one.cells) for one in found] == [108, 54]
     assert [one.quality for one in found] == pytest.approx([0.18, 0.1])
-    found = JudgedProposals(Says(walls), Nothing(), JudgeConfig(own_share=1.0)).propose(pair)
+    found = ProposalJudge(Nothing(), JudgeConfig(own_share=1.0)).judged(walls, pair)
     assert [one.quality for one in found] == pytest.approx([0.9, 0.5])
 
 
-def test_an_empty_map_and_a_source_that_finds_nothing_have_no_proposals(pair):
-    assert JudgedProposals(Says([]), Ruler()).propose(pair) == []
+def test_where_nothing_was_found_nothing_is_judged(pair):
+    assert ProposalJudge(Ruler()).judged([], pair) == []
     empty = feature_map(np.zeros((0, 3), np.int32))
-    assert JudgedProposals(Says([]), Ruler()).propose(empty) == []
+    assert ProposalJudge(Ruler()).judged([], empty) == []
     assert len(surroundings_of(empty).positions) == 0
 
 
@@ -153,7 +142,8 @@ def test_what_ships_tells_two_chairs_that_touch_from_one():
     encoder = SceneEncoder.from_checkpoint()
     source, _ = choose_proposals("", encoder.head, QueryEngine(get_text_encoder(encoder.text_encoder_name)))
     assert isinstance(source, CombinedProposals)
-    plain = CombinedProposals([one.source for one in source.sources if isinstance(one, JudgedProposals)])
+    assert source.judge is not None
+    plain = CombinedProposals(source.sources)
     apart = {"judged": 0, "plain": 0}
     for seed in range(103, 106):
         pair = stage("chairs", seed, "val", frames=40, width=320, height=240)

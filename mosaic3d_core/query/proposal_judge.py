@@ -13,7 +13,7 @@ from scipy.cluster.vq import ClusterError, kmeans2
 
 from mosaic3d_core.models.proposal_scorer.views import Surroundings
 from mosaic3d_core.query.boxes import ground_basis
-from mosaic3d_core.query.proposals import Proposal, ProposalSource, mean_positions
+from mosaic3d_core.query.proposals import Proposal, mean_positions
 
 if TYPE_CHECKING:
     from mosaic3d_core.models.proposal_scorer import ProposalScorer
@@ -53,23 +53,21 @@ class JudgeConfig:
             raise ValueError(f"min_part_cells >= 1 and max_cut_m >= 0, got {self.min_part_cells} and {self.max_cut_m}")
 
 
-class JudgedProposals:
-    """Proposals of a source with qualities that mean the same for all sources.
+class ProposalJudge:
+    """Gives proposals of all sources qualities that mean the same, and cuts what is two or three things.
 
     The quality of a proposal becomes its own times the overlap with a true object that the scorer expects, but for a share.
 
     Args:
-        source: The source.
         scorer: The scorer, in evaluation mode, made for the features of the encoder.
         config: How much the scorer has to say, and when proposals are cut.
     """
 
-    def __init__(self, source: ProposalSource, scorer: ProposalScorer, config: JudgeConfig | None = None) -> None:
-        self.source, self.scorer, self.config = source, scorer, config or JudgeConfig()
+    def __init__(self, scorer: ProposalScorer, config: JudgeConfig | None = None) -> None:
+        self.scorer, self.config = scorer, config or JudgeConfig()
 
-    def propose(self, feature_map: FeatureMap) -> list[Proposal]:
-        """Objects of a map, best first."""
-        found = self.source.propose(feature_map)
+    def judged(self, found: Sequence[Proposal], feature_map: FeatureMap) -> list[Proposal]:
+        """Proposals of a map, with other qualities and partly in parts, best first."""
         if not found:
             return []
         features, surroundings = feature_map.features, surroundings_of(feature_map)
