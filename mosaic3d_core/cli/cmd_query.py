@@ -155,20 +155,21 @@ def as_table(result: QueryResult) -> Table:
     """The answer as a table: one row per object, one per text without any."""
     table = Table(box=SIMPLE_HEAD)  # without frames it fits 80 columns
     table.add_column("query", overflow="fold", min_width=14)
-    for name in ("score", "centre (m)", "size (m)", "voxels"):
+    for name in ("id", "score", "centre (m)", "size (m)", "voxels"):
         table.add_column(name, justify="right", no_wrap=True)
     for text in dict.fromkeys(result.texts):
         objects = result.of(text)
         for row, found in enumerate(objects):
             table.add_row(
                 text if row == 0 else "",
+                str(found.id),
                 f"{found.score:.2f}",
                 " ".join(f"{v:.2f}" for v in found.box.center),
                 " x ".join(f"{v:.2f}" for v in found.box.size),
                 str(len(found.voxel_indices)),
             )
         if not objects:
-            table.add_row(text, "-", "nothing like that here", "", "")
+            table.add_row(text, "", "-", "nothing like that", "", "")
     return table
 
 
