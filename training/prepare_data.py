@@ -9,6 +9,7 @@ python training/prepare_data.py arkitscenes|scannetpp|matterport3d|structured3d 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -108,4 +109,5 @@ def _run(work: Callable[[], None], out: Path) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers end after the room that they are at
     raise SystemExit(main())

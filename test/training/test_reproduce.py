@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -104,6 +105,29 @@ def test_bad_input_gets_one_clear_line(tmp_path):
     nowhere = reproduce("mosaic3d", "--quick", "--out", file)
     assert nowhere.returncode == 2
     assert nowhere.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_study_that_is_ended_ends_its_trainings(tmp_path, number):
+    script = tmp_path / "endless.py"
+    script.write_text("import os, pathlib, sys, time\npathlib.Path(sys.argv[1]).write_text(str(os.getpid()))\ntime.sleep(300)\n")
+    study = (
+        "import pathlib, signal\nfrom training.studies.runs import Run, run_all\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)  # as training/reproduce.py does\n"
+        f"runs = [Run('endless', k, (f'{tmp_path}/pid{{k}}',), {str(script)!r}) for k in range(3)]\n"
+        f"run_all(runs, pathlib.Path({str(tmp_path)!r}), 2)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", study], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    pids = [tmp_path / f"pid{k}" for k in range(2)]
+    end = time.monotonic() + 60
+    while not all(file.exists() and file.read_text() for file in pids):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(number)  # to the study alone, not to what it started
+    assert process.wait(30) != 0
+    for file in pids:
+        assert not Path("/proc", file.read_text()).exists()
+    assert not (tmp_path / "pid2").exists()
 
 
 def test_a_figure_comes_with_its_spread():

@@ -59,21 +59,24 @@ def run_all(runs: Sequence[Run], out: Path, jobs: int) -> dict[tuple[str, int], 
         Mosaic3DError: If a run fails, with its last line; the others that are done stay.
     """
     found = {}
+    trained: set[subprocess.Popen[str]] = set()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress, ThreadPoolExecutor(jobs) as pool:
         bar = progress.add_task("trainings", total=len(runs))
-        futures = {pool.submit(_run, one, out / one.name): one for one in runs}
+        futures = {pool.submit(_run, one, out / one.name, trained): one for one in runs}
         try:
             for future in as_completed(futures):
                 found[futures[future].arm, futures[future].seed] = future.result()
                 progress.advance(bar)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in tuple(trained):
+                process.terminate()  # its thread is waited for
             raise
     return found
 
 
-def _run(run: Run, out: Path) -> dict[str, float]:
+def _run(run: Run, out: Path, trained: set[subprocess.Popen[str]]) -> dict[str, float]:
     asked, result = out / "arguments.json", out / "result.json"
     arguments = [run.script, *run.arguments, f"seed={run.seed}"]
     if result.exists() and asked.exists() and json.loads(asked.read_text(encoding="utf-8")) == arguments:
@@ -82,7 +85,10 @@ def _run(run: Run, out: Path) -> dict[str, float]:
     out.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, *arguments, f"out={out}"]
     with (out / "output.txt").open("w", encoding="utf-8") as log:
-        code = subprocess.run(command, cwd=_ROOT, env={**os.environ, **_ONE}, stdout=log, stderr=log, check=False).returncode
+        process = subprocess.Popen(command, cwd=_ROOT, env={**os.environ, **_ONE}, stdout=log, stderr=log, text=True)
+        trained.add(process)
+        code = process.wait()
+        trained.discard(process)
     if code:
         lines = (out / "output.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise Mosaic3DError(f"run {run.name} failed ({lines[-1] if lines else f'exit code {code}'}): see {out / 'output.txt'}")
