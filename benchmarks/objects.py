@@ -116,8 +116,10 @@ class Bench:
         used = choose_proposals(str(decoder or ""), self.encoder.head, self.engine)[0]
         self.found = {"components": Found(choose_proposals(COMPONENTS, self.encoder.head, self.engine)[0])}
         if isinstance(used, CombinedProposals):  # else none ships, or it belongs to another encoder
-            self.found |= {"mask decoder": Found(used.sources[0]), "both": Found(CombinedProposals(used.sources))}
+            alone = used.sources[0]
+            self.found |= {"mask decoder": Found(alone), "both": Found(CombinedProposals(used.sources))}
             if used.judge is not None:
+                self.found["decoder, judged"] = Found(CombinedProposals([alone], used.judge))
                 self.found["judged"] = Found(used)
 
     def encode(self, snapshot: MapSnapshot) -> FeatureMap:
