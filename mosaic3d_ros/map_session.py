@@ -36,17 +36,6 @@ class EncodedMap:
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """An encoding that came with a map, and the map's generation when it did."""
-
-    features: FeatureMap
-    generation: int
-
-    def is_of(self, snapshot: MapSnapshot) -> bool:
-        return self.generation == snapshot.generation and np.array_equal(self.features.snapshot.indices, snapshot.indices)
-
-
-@dataclass(frozen=True)
 class MapUpdate:
     """A complete encoding with its labels.
 
@@ -93,7 +82,6 @@ class MapSession:
         self._vocabulary = vocabulary
         self._epoch = 0
         self._encoded: EncodedMap | None = None
-        self._kept: _Kept | None = None
 
     @property
     def encoded(self) -> EncodedMap | None:
@@ -163,8 +151,9 @@ class MapSession:
 
         Args:
             snapshot: The map.
-            features: Its encoding, where it was kept; one of this session's encoder is not made again.
-            instances: Its instances; with an encoding of this session's encoder they live on.
+            features: Its encoding, where it was kept.
+            instances: Its instances, where they were kept. With an encoding of this session's encoder they live on, and
+                queries are answered at once.
 
         Returns:
             Whether the encoding is one of this session's encoder.
@@ -177,9 +166,16 @@ class MapSession:
             self._forget()
             if features is None or not self._encoder.made(features):
                 return False
+            if not instances:
+                return True
+            features = replace(features, snapshot=replace(snapshot, generation=self._map.generation))
             self._instances.restore(features, instances)
-            self._kept = _Kept(features, self._map.generation)
-            return True
+            epoch, known = self._epoch, self._instances.instances
+        encoded = EncodedMap(features, self.engine.view(features, known))
+        with self._map_lock:
+            if epoch == self._epoch and self._encoded is None:
+                self._encoded = encoded
+        return True
 
     def update(self) -> MapUpdate | None:
         """Encode the present map, follow its instances and label it; None when it is empty or was reset meanwhile.
@@ -192,14 +188,10 @@ class MapSession:
                 return None
             changed = encoded is None or encoded.features.generation != self._map.generation
             snapshot = self._map.snapshot() if changed else None
-            kept, self._kept = self._kept, None
         if snapshot is not None:
-            if kept is not None and kept.is_of(snapshot):
-                features, found = replace(kept.features, snapshot=snapshot), instances.instances
-            else:
-                features, found = self._encoder.encode(snapshot), ()
-            found = found or instances.update(features, self._source.propose(features))
+            features = self._encoder.encode(snapshot)
             self.engine.prepare(features)  # here, so that the first query on this map does not wait for it
+            found = instances.update(features, self._source.propose(features))
             encoded = EncodedMap(features, self.engine.view(features, found))
         with self._map_lock:
             if epoch != self._epoch:
@@ -211,7 +203,7 @@ class MapSession:
 
     def _forget(self) -> None:
         self._epoch += 1
-        self._encoded = self._kept = None
+        self._encoded = None
         self._instances = self._new_instances()  # an update under way still writes into the old one
         self.engine.reset()
 
