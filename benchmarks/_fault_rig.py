@@ -308,9 +308,13 @@ class Rig:
 
 
 def _shared_memory(pid: int) -> list[Path]:
-    """Shared memory that Fast DDS made for a process: segments whose lock file it holds open."""
+    """Segments of shared memory that Fast DDS made for a process: those whose lock file it holds open.
+
+    Its ports stay: the next node listens at the same ones, and who has them open already would go on writing into removed files.
+    """
     held = [os.readlink(number) for number in Path(f"/proc/{pid}/fd").iterdir() if number.is_symlink()]
-    return [Path(one.removesuffix("_el")) for one in held if one.startswith("/dev/shm/fastdds_") and one.endswith("_el")]
+    segments = [one for one in held if one.startswith("/dev/shm/fastdds_") and not one.startswith("/dev/shm/fastdds_port")]
+    return [Path(one.removesuffix("_el")) for one in segments if one.endswith("_el")]
 
 
 def _inside(found: Any, thing: Known) -> bool:
