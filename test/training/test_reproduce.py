@@ -32,7 +32,7 @@ def test_the_quick_study_runs_from_nothing_to_plots(tmp_path):
     assert {(one["arm"], one["seed"]) for one in found["runs"]} == {(arm, 1) for arm in arms(QUICK)}
     for name in ("masks", "rooms", "models", "styles"):
         assert Image.open(tmp_path / f"{name}.png").size[0] > 300
-    # even a hundred and twenty steps on eight rooms learn something; everything else needs the whole study
+    # even few steps on eight rooms learn something; everything else needs the whole study
     assert found["claims"]["precise masks over chance"]["mean"] > 1.0
     assert 0.1 < 100 * found["chance"][0] < 2.0
     started = time.monotonic()
