@@ -164,7 +164,7 @@ class MapSession:
         with self._map_lock:
             self._map.restore(snapshot)
             self._forget()
-            if features is None or not self._encoder.made(features):
+            if features is None or not self._encoder.is_source_of(features):
                 return False
             if not instances:
                 return True

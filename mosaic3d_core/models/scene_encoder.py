@@ -135,7 +135,7 @@ class SceneEncoder:
             )
         return cls(load_checkpoint(DEFAULT_CHECKPOINT if path is None else path), device, dtype, backend, condition)
 
-    def made(self, feature_map: FeatureMap) -> bool:
+    def is_source_of(self, feature_map: FeatureMap) -> bool:
         """Whether an encoding, perhaps one from a file, is of this encoder."""
         return feature_map.cell_size_m == self.voxel_size_m and feature_map.head.fingerprint() == self.head.fingerprint()
 
