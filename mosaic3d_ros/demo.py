@@ -179,7 +179,7 @@ class Demo:
         from mosaic3d_ros import demo_report as report
 
         settings = self._settings
-        features = report.open_saved(map_file)
+        features, kept = report.open_saved(map_file)
         truth = report.Truth.of(features, open_room(settings.seed, "test", **settings.room_options))
         rows = []
         task = self._progress.add_task("questions", total=len(truth.questions))
@@ -196,7 +196,7 @@ class Demo:
         report.write_cloud(self._client.labelled_points(), settings.out / "labelled.ply")
         with console.status("drawing"):
             size = settings.picture_width, settings.picture_width * 3 // 4
-            report.write_pictures(features, report.picture_texts(answers), settings.out, *size)
+            report.write_pictures(features, kept, report.picture_texts(answers), settings.out, *size)
         (settings.out / "answers.json").write_text(json.dumps(report.answer_rows(rows), indent=1) + "\n", encoding="utf-8")
         return scores.result() | {"voxels": len(features.snapshot)}
 

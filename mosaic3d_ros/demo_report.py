@@ -19,7 +19,9 @@ from mosaic3d_core.models import FeatureMap
 from mosaic3d_core.models.text import get_text_encoder
 from mosaic3d_core.query import DEFAULT_VOCABULARY, QueryEngine
 from mosaic3d_core.query.feature_store import unpack_features
-from mosaic3d_core.query.sources import instances_of
+from mosaic3d_core.query.instance_map import MapInstance
+from mosaic3d_core.query.instance_store import unpack_instances
+from mosaic3d_core.query.sources import instances_kept
 from mosaic3d_core.visualization.pictures import Scene, picture_of_labels, picture_of_map, picture_of_query, save_picture
 from mosaic3d_core.visualization.ply import write_labelled_ply
 from mosaic3d_core.visualization.views import ViewKind
@@ -55,12 +57,14 @@ class Truth:
         return cls(objects, questions, segment)
 
 
-def open_saved(path: Path) -> FeatureMap:
-    """The encoded map in the file that the node wrote."""
-    features = unpack_features(*load_map(path, with_extras=True))
-    if features is None:
-        raise ValueError(f"'{path}' has no features; the node must save its encoded map.")
-    return features
+def open_saved(path: Path) -> tuple[FeatureMap, tuple[MapInstance, ...]]:
+    """The encoded map and the objects in the file that the node wrote."""
+    snapshot, metadata, extras = load_map(path, with_extras=True)
+    features = unpack_features(snapshot, metadata, extras)
+    kept = None if features is None else unpack_instances(features, extras)
+    if features is None or kept is None:
+        raise ValueError(f"'{path}' has no features or no objects; the node must save its encoded map.")
+    return features, kept
 
 
 def confusion_of(features: FeatureMap, truth: Truth) -> NDArray[np.int64]:
@@ -119,12 +123,14 @@ def answer_table(rows: Sequence[tuple[Answer, float]]) -> Table:
     return table
 
 
-def write_pictures(features: FeatureMap, texts: Sequence[str], folder: Path, width: int, height: int) -> list[Path]:
-    """The map and its labels from above and in perspective, and a heat map per text."""
+def write_pictures(
+    features: FeatureMap, kept: tuple[MapInstance, ...], texts: Sequence[str], folder: Path, width: int, height: int
+) -> list[Path]:
+    """The map and its labels from above and in perspective, and a heat map per text, with the objects that the node had."""
     from mosaic3d_core.cli.cmd_query import slug
 
     engine = _engine(features)
-    instances = instances_of(features, engine)
+    instances = instances_kept(features, engine, kept)
     labelling = engine.label(features, DEFAULT_VOCABULARY, instances)
     written = []
     views: tuple[ViewKind, ...] = ("top", "perspective")

@@ -146,12 +146,9 @@ def instances_for(
     feature_map: FeatureMap, engine: QueryEngine, arguments: argparse.Namespace, kept: tuple[MapInstance, ...] | None = None
 ) -> InstanceView:
     """The objects of the map: those it keeps, under their ids, unless a decoder is chosen; else found now."""
-    from mosaic3d_core.query.instance_map import InstanceMap
-    from mosaic3d_core.query.sources import instances_of
+    from mosaic3d_core.query.sources import instances_kept, instances_of
 
     if kept is not None and not arguments.decoder:
-        known = InstanceMap(ids=engine.tracker.ids)
-        known.restore(feature_map, kept)
-        return engine.view(feature_map, known.instances)
+        return instances_kept(feature_map, engine, kept)
     with err.status("finding objects"):
         return instances_of(feature_map, engine, arguments.decoder, arguments.device)

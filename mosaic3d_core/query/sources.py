@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mosaic3d_core.models.folded_head import FoldedHead
     from mosaic3d_core.models.scene_encoder import FeatureMap
     from mosaic3d_core.query.engine import QueryEngine
+    from mosaic3d_core.query.instance_map import MapInstance
     from mosaic3d_core.query.instance_view import InstanceView
 
 DEFAULT_DECODER = Path(__file__).resolve().parent.parent / "assets" / "mosaic3d_narrow_decoder.safetensors"
@@ -99,3 +101,16 @@ def instances_of(
     source, _ = choose_proposals(decoder, feature_map.head, engine, device=device)
     found = InstanceMap(ids=engine.tracker.ids).update(feature_map, source.propose(feature_map))
     return engine.view(feature_map, found)
+
+
+def instances_kept(feature_map: FeatureMap, engine: QueryEngine, kept: Sequence[MapInstance]) -> InstanceView:
+    """Instances that a map file keeps, under their ids, for :meth:`QueryEngine.query` and :meth:`QueryEngine.label`.
+
+    Args:
+        feature_map: The encoded map of the file.
+        engine: The query engine.
+        kept: From ``unpack_instances``.
+    """
+    known = InstanceMap(ids=engine.tracker.ids)
+    known.restore(feature_map, kept)
+    return engine.view(feature_map, known.instances)
