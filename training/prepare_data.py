@@ -12,8 +12,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a clone that is not installed
@@ -24,6 +23,7 @@ from mosaic3d_core.data.scene_folder import SceneFolderError, write_scene_folder
 from mosaic3d_core.data.synthetic.record import SOURCE, record_room, record_touching
 from mosaic3d_core.data.synthetic.staged import STAGED
 from training.raw_data import CONVERTERS, convert, print_report
+from training.worker_processes import worker_processes
 
 
 def write_room(seed: int, split: str, out: Path) -> str:
@@ -46,15 +46,10 @@ def write_touching(seed: int, split: str, out: Path) -> str:
 def generate(write: Callable[[int, str, Path], str], rooms: int, out: Path, split: str, first_seed: int, workers: int) -> None:
     """Generate rooms in parallel; a second call goes on where the first stopped."""
     out.mkdir(parents=True, exist_ok=True)
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
+    with worker_processes(workers) as pool:
         jobs = [pool.submit(write, seed, split, out) for seed in range(first_seed, first_seed + rooms)]
         for job in track(as_completed(jobs), description=f"{split} rooms", total=len(jobs)):
             job.result()
-    except KeyboardInterrupt:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
 
 
 #: Generated rooms by command: what they are, and what writes one.

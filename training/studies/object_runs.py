@@ -6,9 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from mosaic3d_core.models.text import get_text_encoder
 from mosaic3d_core.query import QueryEngine
 from mosaic3d_core.query.component_proposals import ComponentProposals
 from mosaic3d_core.query.proposals import DecoderProposals, ProposalSource
+from training.worker_processes import worker_processes
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,9 @@ def score_all(wanted: Sequence[Scoring], folders: Sequence[Path], out: Path, job
         Mosaic3DError: If a checkpoint or a scene cannot be read.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(min(jobs, len(wanted)), mp_context=get_context("spawn")) as pool:
+    with worker_processes(min(jobs, len(wanted))) as pool:
         tasks = [pool.submit(_score, one, tuple(folders), out / f"{one.name}.json") for one in wanted]
-        try:
-            found = [task.result() for task in track(tasks, description="scores")]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        found = [task.result() for task in track(tasks, description="scores")]
     return dict(zip((one.name for one in wanted), found, strict=True))
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from mosaic3d_core.data.synthetic.record import fuse_sequence, random_training_s
 from mosaic3d_core.data.synthetic.scene import room_rng
 from mosaic3d_core.data.synthetic.sensor import SensorModel
 from mosaic3d_core.mapping import VoxelMapConfig
+from training.worker_processes import worker_processes
 
 #: Caption sources of a study room, besides the instances themselves ("rooms").
 SOURCES = ("precise", "boxes")
@@ -94,12 +93,7 @@ def record_all(wanted: Sequence[tuple[int, str, str, Path]], workers: int, point
     left = [one for one in wanted if not (one[3] / f"{one[1]}-{one[0]:04d}" / "coord.npy").exists()]
     if not left:
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
+    with worker_processes(workers) as pool:
         jobs = [pool.submit(record, *one, points) for one in left]
         for job in track(jobs, description="rooms"):
             job.result()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
