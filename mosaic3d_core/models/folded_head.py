@@ -22,6 +22,7 @@ class FoldedHead:
     Attributes:
         weight: Shape (D, C), float32.
         bias: Shape (D,), float32, or None.
+        condition: Of a net trained on several data sets, the one whose norms its features have; None for a plain net.
 
     Raises:
         ValueError: If the shapes disagree.
@@ -29,6 +30,7 @@ class FoldedHead:
 
     weight: np.ndarray
     bias: np.ndarray | None = None
+    condition: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight", np.ascontiguousarray(self.weight, np.float32))
@@ -40,9 +42,10 @@ class FoldedHead:
                 raise ValueError(f"the head bias must have shape {self.weight.shape[:1]}, got {self.bias.shape}")
 
     def fingerprint(self) -> str:
-        """What tells encoders apart: a digest of the head."""
+        """What tells encoders apart: a digest of the head, and the condition, for one head reads the features of all."""
         values = self.weight.tobytes() + (b"" if self.bias is None else self.bias.tobytes())
-        return hashlib.sha256(values).hexdigest()[:16]
+        digest = hashlib.sha256(values).hexdigest()[:16]
+        return digest if self.condition is None else f"{digest}@{self.condition}"
 
     @property
     def text_dim(self) -> int:

@@ -101,7 +101,7 @@ class SceneEncoder:
         self.logit_scale = float(metadata["logit_scale"])
         self.device = choose_device(device)
         model, self.condition = _plain(checkpoint, condition)
-        self.head = head_of(model)
+        self.head = head_of(model, self.condition)
         runner = build_runner(model, self.device, dtype, backend)
         self.dtype, self.backend, self._run = runner.dtype, runner.backend, runner.run
         self._lock = threading.Lock()
@@ -200,7 +200,7 @@ def _plain(checkpoint: LoadedCheckpoint, condition: str | None) -> tuple[SparseU
     return model.for_condition(name), name
 
 
-def head_of(model: SparseUNet) -> FoldedHead:
-    """The head of a net as a :class:`FoldedHead`."""
+def head_of(model: SparseUNet, condition: str | None = None) -> FoldedHead:
+    """The head of a net, under one of its conditions, as a :class:`FoldedHead`."""
     bias = None if model.final.bias is None else model.final.bias.detach().float().cpu().numpy()
-    return FoldedHead(model.final.weight.detach().float().flatten(1).cpu().numpy(), bias)
+    return FoldedHead(model.final.weight.detach().float().flatten(1).cpu().numpy(), bias, condition)

@@ -41,6 +41,7 @@ def pack_features(feature_map: FeatureMap) -> tuple[dict[str, Any], dict[str, np
         "logit_scale": float(feature_map.logit_scale),
         "cell_size_m": float(feature_map.cell_size_m),
         "encode_ms": float(feature_map.encode_ms),
+        "condition": feature_map.head.condition,
     }
     return {_KEY: metadata}, extras
 
@@ -61,10 +62,11 @@ def unpack_features(snapshot: MapSnapshot, metadata: Mapping[str, Any], extras: 
     from mosaic3d_core.models.folded_head import FoldedHead
     from mosaic3d_core.models.scene_encoder import FeatureMap
 
-    about = metadata[_KEY]
     try:
+        about = dict(metadata[_KEY])
         features, voxel_of_point, cells, weight = (extras[name] for name in _ARRAYS)
-        head = FoldedHead(weight, extras.get("head_bias"))
+        condition = about.get("condition")
+        head = FoldedHead(weight, extras.get("head_bias"), None if condition is None else str(condition))
         name, scale = str(about["text_encoder"]), float(about["logit_scale"])
         encode_ms, cell_size_m = float(about["encode_ms"]), float(about["cell_size_m"])
     except (KeyError, TypeError, ValueError) as error:

@@ -44,10 +44,17 @@ class LoadedDecoder:
                 f"mask decoder {name} reads a text space of {wanted}, but the encoder's has {len(head.weight)}: "
                 "use the decoder that was trained with this encoder"
             )
-        if self.metadata.get("encoder") != head.fingerprint():
-            raise CheckpointError(
-                f"mask decoder {name} was trained with another encoder: use the decoder that belongs to this one, or none"
-            )
+        own = str(self.metadata.get("encoder"))
+        if own != head.fingerprint():
+            raise CheckpointError(f"mask decoder {name} was trained with {_difference(own, head)}")
+
+
+def _difference(own: str, head: FoldedHead) -> str:
+    digest, _, condition = own.partition("@")
+    if digest != head.fingerprint().partition("@")[0]:
+        return "another encoder: use the decoder that belongs to this one, or none"
+    now = "none" if head.condition is None else f"'{head.condition}'"
+    return f"condition '{condition or 'none'}' of this encoder, which has {now} now: choose that condition, or another decoder"
 
 
 def save_decoder(path: str | os.PathLike[str], model: MaskDecoder, head: FoldedHead, metadata: Mapping[str, Any]) -> None:

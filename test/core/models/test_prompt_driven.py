@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from clouds import room_cells, with_lively_norms
+from clouds import room_cells, room_snapshot, with_lively_norms
 from torch import nn
 
 from mosaic3d_core.errors import CheckpointError
+from mosaic3d_core.mapping import load_map, save_map
 from mosaic3d_core.models.building import CONDITIONS, build_prompt_driven, build_sparse_unet
 from mosaic3d_core.models.checkpoint import load_checkpoint, save_checkpoint
+from mosaic3d_core.models.mask_decoder import MaskDecoder, MaskDecoderConfig
+from mosaic3d_core.models.mask_decoder.checkpoint import load_decoder, save_decoder
 from mosaic3d_core.models.scene_encoder import SceneEncoder
 from mosaic3d_core.models.sparse_unet import fold_batchnorm
+from mosaic3d_core.query.feature_store import pack_features, unpack_features
 from mosaic3d_core.sparse import SparseTensor
 
 NAMES = CONDITIONS[3]
@@ -155,6 +159,23 @@ def test_our_file_keeps_the_conditions_and_lacking_entries_are_named(tmp_path, n
     torch.save(state, tmp_path / "lacking.ckpt")
     with pytest.raises(CheckpointError, match=r"missing: backbone\.conv_input\.bn\.bns\.2\.weight"):
         load_checkpoint(tmp_path / "lacking.ckpt")
+
+
+def test_map_files_and_decoders_know_under_which_condition_their_features_were_made(tmp_path, net):
+    about = {"text_encoder": "minilm", "voxel_size_m": 0.04, "input_channels": ["color"], "logit_scale": 20.0}
+    save_checkpoint(tmp_path / "net.safetensors", net, about)
+    first, second = (SceneEncoder.from_checkpoint(tmp_path / "net.safetensors", condition=name) for name in NAMES[:2])
+    snapshot = room_snapshot(20)
+    save_map(snapshot, tmp_path / "room.m3dmap", *pack_features(first.encode(snapshot)))
+    kept = unpack_features(*load_map(tmp_path / "room.m3dmap", with_extras=True))
+    assert first.is_source_of(kept)
+    assert not second.is_source_of(kept)
+    decoder = MaskDecoder(MaskDecoderConfig(text_width=16, hidden=16, feedforward=32, heads=4))
+    save_decoder(tmp_path / "decoder.safetensors", decoder, first.head, {})
+    loaded = load_decoder(tmp_path / "decoder.safetensors")
+    loaded.check_encoder(first.head, "decoder.safetensors")
+    with pytest.raises(CheckpointError, match=f"condition '{NAMES[0]}' of this encoder, which has '{NAMES[1]}' now"):
+        loaded.check_encoder(second.head, "decoder.safetensors")
 
 
 def test_a_plain_net_has_no_condition_to_choose(tmp_path):
