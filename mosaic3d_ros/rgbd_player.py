@@ -156,6 +156,7 @@ class RgbdPlayer(ClosableNode):
     def _load(self) -> list[RGBDFrame] | None:
         if not self._values["preload"]:
             return None
+        self.get_logger().info(f"Loading {self._count} frames before the first is published ...")
         began = time.monotonic()
         frames = []
         for index in range(self._count):
