@@ -120,6 +120,14 @@ PERCEPTION: tuple[ParameterSpec, ...] = (
         "Mask decoder that proposes objects beside connected voxels of the same concept: a file, or 'components' for the latter "
         "alone; empty = the one that comes with the package where it belongs to the encoder, else components.",
     ),
+    ParameterSpec(
+        "decoder_queries",
+        0,
+        "Objects that the mask decoder looks for in a map, from places far from each other; more find more and take longer. "
+        "0 = the decoder's own number (150 for the one that comes with the package).",
+        0,
+        5000,
+    ),
     ParameterSpec("encoder_threads", 0, "CPU threads of the encoder; 0 = all cores.", 0, 256),
     ParameterSpec("encode_period_s", 0.5, "Shortest time between two encodings of the map, seconds.", 0.0, 3600.0, dynamic=True),
     ParameterSpec("vocabulary", [""], "Words of the continuous labels; [''] = indoor objects and surfaces."),

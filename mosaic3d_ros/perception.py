@@ -103,7 +103,8 @@ class Perception:
         proposals = parameters.config_from("proposals", ProposalConfig, values)
 
         def make_source(engine: QueryEngine) -> ProposalSource:
-            source, name = choose_proposals(values["decoder"], encoder.head, engine, proposals, values["device"])
+            queries = values["decoder_queries"] or None
+            source, name = choose_proposals(values["decoder"], encoder.head, engine, proposals, values["device"], queries)
             self._log.info(f"Objects come from: {name}.")
             return source
 

@@ -36,6 +36,7 @@ def choose_proposals(
     engine: QueryEngine,
     config: ProposalConfig | None = None,
     device: torch.device | str = "cpu",
+    queries: int | None = None,
 ) -> tuple[ProposalSource, str]:
     """The source of proposals by name.
 
@@ -48,6 +49,7 @@ def choose_proposals(
         engine: The query engine, of which components use the concepts.
         config: What becomes of a decoder's masks.
         device: Where a decoder runs.
+        queries: Objects that a decoder looks for in a map; None for its own number.
 
     Returns:
         The source, and what it is, for people.
@@ -69,7 +71,10 @@ def choose_proposals(
     loaded.check_encoder(head, file.name)
     where = choose_device(device)
     dtype = choose_dtype(where, None)
-    found: list[ProposalSource] = [DecoderProposals(loaded.model.to(where), config, dtype=dtype), ComponentProposals(engine)]
+    found: list[ProposalSource] = [
+        DecoderProposals(loaded.model.to(where), config, queries, dtype),
+        ComponentProposals(engine),
+    ]
     name = f"mask decoder {file.name} and connected components"
     judge = _judge(head)
     return CombinedProposals(found, judge), name if judge is None else f"{name}, judged by {DEFAULT_SCORER.name}"

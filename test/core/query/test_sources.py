@@ -87,6 +87,16 @@ def test_without_a_fitting_decoder_there_are_components_and_it_is_said_why(engin
     assert "no mask decoder is installed" in name
 
 
+def test_a_decoder_looks_for_as_many_objects_as_it_is_told_to(engine, decoder):
+    own = sources.choose_proposals(str(decoder), HEAD, engine)[0].sources[0]
+    more = sources.choose_proposals(str(decoder), HEAD, engine, queries=12)[0].sources[0]
+    rng = np.random.default_rng(0)
+    features, places = (torch.from_numpy(rng.normal(size=(80, width)).astype(np.float32)) for width in (5, 3))
+    for source, wanted in ((own, 7), (more, 12)):
+        output = source.decoder(features, torch.from_numpy(HEAD.weight), None, places, queries=source.queries)
+        assert len(output.final.mask_logits) == wanted
+
+
 def test_components_can_be_asked_for(engine):
     assert isinstance(sources.choose_proposals("components", HEAD, engine)[0], ComponentProposals)
 
