@@ -110,10 +110,10 @@ class Found:
 class Bench:
     """The encoder, the query engine and the sources, over everything that is looked at."""
 
-    def __init__(self, checkpoint: Path | None, decoder: Path | None) -> None:
+    def __init__(self, checkpoint: Path | None, decoder: Path | None, queries: int | None) -> None:
         self.encoder = SceneEncoder.from_checkpoint(checkpoint)
         self.engine = QueryEngine(get_text_encoder(self.encoder.text_encoder_name))
-        used = choose_proposals(str(decoder or ""), self.encoder.head, self.engine)[0]
+        used = choose_proposals(str(decoder or ""), self.encoder.head, self.engine, queries=queries)[0]
         self.found = {"components": Found(choose_proposals(COMPONENTS, self.encoder.head, self.engine)[0])}
         if isinstance(used, CombinedProposals):  # else none ships, or it belongs to another encoder
             alone = used.sources[0]
@@ -209,18 +209,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=usual.cases, help="rooms of each kind in which two things touch")
     parser.add_argument("--checkpoint", type=Path, default=None, help="encoder; default: the shipped one")
     parser.add_argument("--decoder", type=Path, default=None, help="mask decoder; default: the shipped one, if any")
+    parser.add_argument("--queries", type=int, default=None, help="of the decoder (default: its own number)")
     parser.add_argument("--json", type=Path, default=None, help="write the figures to this file")
     parser.add_argument("--quick", action="store_true", help="one room, one case of each kind, one short trajectory")
     args = parser.parse_args(arguments)
-    if min(args.rooms, args.frames, args.cases) < 1 or args.first_seed < 0:
-        print("error: --rooms, --frames and --cases must be >= 1, --first-seed >= 0", file=sys.stderr)
+    if min(args.rooms, args.frames, args.cases, 1 if args.queries is None else args.queries) < 1 or args.first_seed < 0:
+        print("error: --rooms, --frames, --cases and --queries must be >= 1, --first-seed >= 0", file=sys.stderr)
         return 2
     extent = Extent(args.rooms, args.first_seed, args.frames, cases=args.cases, trajectories=args.rooms)
     if args.quick:
         extent = Extent(1, args.first_seed, frames=40, width=320, cases=1, case_frames=30, trajectories=1, path_frames=20)
     start = time.perf_counter()
     try:
-        bench = Bench(args.checkpoint, args.decoder)
+        bench = Bench(args.checkpoint, args.decoder, args.queries)
         for part in (bench.paths, bench.pairs, bench.rooms):
             part(extent)
             if args.json is not None:  # after every part: a run that is stopped leaves what it has
