@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from eval_here import refusal
 from PIL import Image
 
 from mosaic3d_core.data.mask_file import write_masks
@@ -180,10 +181,16 @@ def test_the_shipped_encoder_is_evaluated_on_rooms(datasets, tmp_path):
         (("data.val_datasets=[scannet21]",), "dataset scannet21 is unknown: datasets has scannet20"),
     ],
 )
-def test_what_does_not_fit_is_one_clear_line(datasets, published, tmp_path, change, message):
-    done = run(*published_arguments(datasets, published, tmp_path), *change)
+def test_what_does_not_fit_is_one_clear_line(datasets, published, tmp_path, capsys, change, message):
+    said = refusal(capsys, *published_arguments(datasets, published, tmp_path), *change)
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_a_refusal_is_all_that_the_command_says(datasets, published, tmp_path):
+    done = run(*published_arguments(datasets, published, tmp_path), "datasets.scannet20.folder=nothing")
     assert done.returncode == 2
-    assert message in done.stderr
+    assert "no scenes of scannet20" in done.stderr
     assert "Traceback" not in done.stderr
 
 
