@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from eval_here import refusal
-from hydra import compose, initialize_config_dir
+from eval_here import composed, refusal
 from scipy.spatial import cKDTree
 
 from mosaic3d_core.data.mask_file import write_masks
@@ -44,8 +43,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def run_here(*arguments: object) -> dict:
     """The same without a process of its own, where something in it is replaced."""
-    with initialize_config_dir(str(ROOT / "config" / "training"), version_base="1.3"):
-        return evaluation_program.run(compose("eval", [str(one) for one in arguments]))
+    return evaluation_program.run(composed(*arguments))
 
 
 @pytest.fixture(scope="module")
