@@ -1,17 +1,18 @@
 """The dense product that every sparse layer ends in, by the fastest routine that this torch and this CPU offer.
 
 ``torch.mm`` sends float32 to MKL, which runs its 256-bit kernels on processors that are not Intel's. oneDNN, which torch
-carries as well, uses the full width there: 2.3 times as fast on AMD Zen 5. It is taken where a measurement, once per
-process, finds it faster.
+carries as well, uses the full width there: 2.3 times as fast on AMD Zen 5, 0.8 (narrow) to 2.1 times on
+Zen 4. It is taken on such processors, and for packed matrices on all of x86.
 """
 
 from __future__ import annotations
 
 import functools
-import time
 
 import torch
 from torch import Tensor
+
+from mosaic3d_core.sparse.processor import this_processor
 
 #: Rows of a product that a packed matrix is made for; others work as well.
 _PACK_ROWS = 256
@@ -23,26 +24,14 @@ def _onednn(left: Tensor, right_transposed: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=1)
-def onednn_gain() -> float:
-    """How many times faster oneDNN multiplies float32 on this CPU than ``torch.mm``; 0 where torch lacks it."""
+def has_onednn() -> bool:
+    """Whether this torch carries oneDNN's linear layer and it multiplies right on this CPU."""
     left, right = torch.ones(512, 864), torch.ones(864, 64)
     try:
         with torch.no_grad():
-            same = torch.equal(_onednn(left, right.t()), left @ right)
+            return torch.equal(_onednn(left, right.t()), left @ right)  # sums of ones are exact in any order
     except (AttributeError, RuntimeError, NotImplementedError):
-        return 0.0
-    if not same:  # sums of ones are exact in any order
-        return 0.0
-    best = {}
-    for name, product, other in (("mm", torch.mm, right), ("onednn", _onednn, right.t())):
-        times = []
-        for _ in range(7):
-            start = time.perf_counter()
-            with torch.no_grad():
-                product(left, other)
-            times.append(time.perf_counter() - start)
-        best[name] = min(times)
-    return best["mm"] / best["onednn"]
+        return False
 
 
 def pack(right: Tensor) -> Tensor | None:
@@ -55,7 +44,7 @@ def pack(right: Tensor) -> Tensor | None:
     """
     if right.device.type != "cpu" or right.dtype not in (torch.float32, torch.bfloat16) or not right.numel():
         return None
-    if onednn_gain() < 0.9:
+    if not this_processor().flags or not has_onednn():
         return None
     if right.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return None  # oneDNN refuses bfloat16 on processors without 512-bit instructions; torch.mm emulates it
@@ -65,7 +54,7 @@ def pack(right: Tensor) -> Tensor | None:
 
 def multiply(left: Tensor, right: Tensor, out: Tensor | None = None, packed: Tensor | None = None) -> Tensor:
     """Left (N, K) @ right (K, D) without gradients, written to ``out`` where it is given; ``packed`` is pack(right)."""
-    onednn = left.dtype == torch.float32 and left.device.type == "cpu" and onednn_gain() > 1.1
+    onednn = left.dtype == torch.float32 and left.device.type == "cpu" and this_processor().slow_with_mkl and has_onednn()
     if (onednn or packed is not None) and left.numel() and right.numel():
         with torch.no_grad():
             product = _onednn(left, right.t() if packed is None else packed)

@@ -13,9 +13,11 @@ from mosaic3d_core.errors import CheckpointError, MissingDependencyError
 from mosaic3d_core.models import scene_encoder
 from mosaic3d_core.models.building import build_sparse_unet
 from mosaic3d_core.models.checkpoint import save_checkpoint
-from mosaic3d_core.models.precision import bfloat16_gain, choose_device, choose_dtype
+from mosaic3d_core.models.precision import choose_device, choose_dtype
 from mosaic3d_core.models.scene_encoder import SceneEncoder
 from mosaic3d_core.sparse import SparseTensor
+from mosaic3d_core.sparse.matrix_product import has_onednn
+from mosaic3d_core.sparse.processor import Processor
 
 CHANNELS = ["color", "occupancy", "verticality", "height"]
 
@@ -96,11 +98,13 @@ def test_without_the_shipped_checkpoint_the_message_says_so(monkeypatch, tmp_pat
         SceneEncoder.from_checkpoint()
 
 
-def test_the_dtype_follows_the_measured_gain_and_the_wish(checkpoint, monkeypatch):
+def test_the_dtype_follows_what_the_processor_can_do_and_the_wish(checkpoint, monkeypatch):
+    """Not how fast it was a moment ago: beside other programs a node would stay at the slower dtype for its whole life."""
     cpu = torch.device("cpu")
-    assert bfloat16_gain() > 0
-    for gain, dtype in ((3.0, torch.bfloat16), (1.0, torch.float32)):
-        monkeypatch.setattr("mosaic3d_core.models.precision.bfloat16_gain", lambda gain=gain: gain)
+    able = {"avx512f", "avx512_bf16"} if has_onednn() else set()
+    for flags, dtype in ((able, torch.bfloat16 if able else torch.float32), ({"avx512f"}, torch.float32), (set(), torch.float32)):
+        one = Processor("AuthenticAMD", frozenset(flags))
+        monkeypatch.setattr("mosaic3d_core.models.precision.this_processor", lambda one=one: one)
         assert choose_dtype(cpu) == choose_dtype(cpu, "auto") == dtype
         assert SceneEncoder.from_checkpoint(checkpoint).dtype == dtype
     assert choose_dtype(cpu, "float32") == torch.float32

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mosaic3d_core.sparse import SparseInverseConv3d, SparseTensor
+from mosaic3d_core.sparse import SparseInverseConv3d, SparseTensor, matrix_product
 from mosaic3d_core.sparse.coordinates import CoordinateSet
 from mosaic3d_core.sparse.finish import Finish, RowFinisher
 from mosaic3d_core.sparse.matrix_product import multiply, pack
+from mosaic3d_core.sparse.processor import Processor, read_processor, this_processor
 
 #: Sums of up to 300 products in another order; bfloat16 results are rounded to 8 bits.
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13, torch.bfloat16: 2**-7}
@@ -23,14 +26,19 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13, torch.bfloat16: 2**-7}
     dtype=st.sampled_from(list(TOLERANCE)),
     packed=st.booleans(),
     into=st.booleans(),
+    vendor=st.sampled_from(["AuthenticAMD", "GenuineIntel", ""]),
 )
-def test_products_equal_those_in_double_precision(seed, shape, dtype, packed, into):
+def test_products_equal_those_in_double_precision_on_every_processor(seed, shape, dtype, packed, into, vendor):
+    """The routines that other processors take, run on this one."""
+    processor = Processor(vendor, frozenset({"avx512f"} if vendor else ()))
     generator = torch.Generator().manual_seed(seed)
     rows, inner, columns = shape
     left = torch.randn(rows, inner, generator=generator).to(dtype)
     right = torch.randn(inner, columns, generator=generator).to(dtype)
     out = torch.full((rows, columns), torch.nan, dtype=dtype) if into else None
-    found = multiply(left, right, out, pack(right) if packed else None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matrix_product, "this_processor", lambda: processor)
+        found = multiply(left, right, out, pack(right) if packed else None)
     wanted = left.double() @ right.double()
     assert found.dtype == dtype
     assert not into or found.data_ptr() == out.data_ptr()
@@ -42,6 +50,21 @@ def test_bfloat16_is_not_packed_where_onednn_refuses_it(monkeypatch):
     """Processors without 512-bit instructions, which this machine may not be."""
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     assert pack(torch.ones(8, 4, dtype=torch.bfloat16)) is None
+
+
+def test_a_processor_is_what_the_kernel_says():
+    amd = read_processor("processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512f avx512_bf16\n\nflags\t: other\n")
+    assert amd.slow_with_mkl
+    assert amd.multiplies_bfloat16
+    intel = read_processor("vendor_id : GenuineIntel\nflags : avx2 avx512f")
+    assert not intel.slow_with_mkl
+    assert not intel.multiplies_bfloat16
+    arm = read_processor("processor : 0\nFeatures : fp asimd bf16\n")  # of which nothing is known: torch's own choice
+    assert arm == read_processor("") == Processor()
+    assert not arm.slow_with_mkl
+    file = Path("/proc/cpuinfo")
+    listed = file.read_text().split() if file.exists() else []
+    assert [flag in this_processor().flags for flag in ("avx2", "avx512f")] == [flag in listed for flag in ("avx2", "avx512f")]
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
