@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from eval_here import refusal
 from PIL import Image
+from programs_here import refusal
 
 from mosaic3d_core.data.mask_file import write_masks
 from mosaic3d_core.data.synthetic.classes import CLASS_NAMES
@@ -28,6 +28,7 @@ from mosaic3d_core.models.scene_encoder import DEFAULT_CHECKPOINT
 from mosaic3d_core.models.text import get_text_encoder
 from mosaic3d_core.models.text.cache import CachedTextEncoder
 from mosaic3d_core.models.text.prompts import class_prompts
+from training import eval as evaluation_program
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ("experiment=train_spunet_multidata_ppt", "data=sc+ar+sc++", "model=spunet14a+ppt")
@@ -182,7 +183,7 @@ def test_the_shipped_encoder_is_evaluated_on_rooms(datasets, tmp_path):
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(datasets, published, tmp_path, capsys, change, message):
-    said = refusal(capsys, *published_arguments(datasets, published, tmp_path), *change)
+    said = refusal(capsys, evaluation_program, *published_arguments(datasets, published, tmp_path), *change)
     assert message in said
     assert len(said.strip().splitlines()) == 1
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from eval_here import composed, refusal
+from programs_here import composed, refusal
 from scipy.spatial import cKDTree
 
 from mosaic3d_core.data.mask_file import write_masks
@@ -43,7 +43,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def run_here(*arguments: object) -> dict:
     """The same without a process of its own, where something in it is replaced."""
-    return evaluation_program.run(composed(*arguments))
+    return evaluation_program.run(composed(evaluation_program, *arguments))
 
 
 @pytest.fixture(scope="module")
@@ -324,6 +324,6 @@ def test_what_does_not_fit_is_one_clear_line(rooms, decoder, encoder, tmp_path, 
         ((f"decoder={decoder}", "proposals.max_overlap=2"), "max_overlap of proposals must be in [0, 1], got 2.0"),
         ((f"decoder={decoder}", "datasets.rooms.instance=objects.npy"), "objects.npy is missing"),
     ):
-        said = refusal(capsys, *usual, *arguments)
+        said = refusal(capsys, evaluation_program, *usual, *arguments)
         assert message in said, arguments
         assert len(said.strip().splitlines()) == 1

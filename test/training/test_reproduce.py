@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from training.reproduce import main
 from training.studies import mask_decoder
 from training.studies.mosaic3d import QUICK, Scale, arms
 from training.studies.runs import Spread
@@ -91,20 +92,23 @@ def test_the_study_of_the_mask_decoder_varies_the_encoder_alone(tmp_path):
     assert scale.usual in scale.queries
 
 
-def test_bad_input_gets_one_clear_line(tmp_path):
-    unknown = reproduce("mosaic4d", "--out", tmp_path)
-    assert unknown.returncode == 2
-    assert "mosaic3d" in unknown.stderr
-    missing = reproduce("mask_decoder", "--quick", "--out", tmp_path, "--encoder", tmp_path / "none.safetensors")
-    assert missing.returncode == 2
-    assert missing.stderr.startswith("error: ")
-    assert "none.safetensors" in missing.stderr
-    assert reproduce("mosaic3d", "--out", tmp_path, "--encoder", tmp_path / "none.safetensors").returncode == 2
+def test_bad_input_gets_one_clear_line(tmp_path, capsys):
     file = tmp_path / "file"
     file.write_text("")
-    nowhere = reproduce("mosaic3d", "--quick", "--out", file)
-    assert nowhere.returncode == 2
-    assert nowhere.stderr.startswith("error: ")
+    none = ("--encoder", str(tmp_path / "none.safetensors"))
+    for arguments, said in (
+        (["mask_decoder", "--quick", "--out", str(tmp_path), *none], "none.safetensors"),
+        (["mosaic3d", "--quick", "--out", str(file)], str(file)),
+    ):
+        assert main(arguments) == 2
+        shown = capsys.readouterr().err
+        assert shown.startswith("error: ")
+        assert said in shown
+    for arguments, said in ((["mosaic4d"], "mosaic3d"), (["mosaic3d", "--out", str(tmp_path), *none], "--encoder belongs to")):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from programs_here import refusal
+
+from training import train
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,10 +69,9 @@ def test_a_short_training_lowers_the_loss_and_exports_a_checkpoint_that_encodes(
     assert losses[-1] < 4.9
 
 
-def test_training_without_data_says_what_to_run_first(tmp_path):
-    done = run("training/train.py", f"data.root={tmp_path}", f"out={tmp_path / 'run'}")
-    assert done.returncode != 0
-    assert "run training/prepare_data.py first" in done.stderr + done.stdout
+def test_training_without_data_says_what_to_run_first(tmp_path, capsys):
+    said = refusal(capsys, train, f"data.root={tmp_path}", f"out={tmp_path / 'run'}")
+    assert "run training/prepare_data.py first" in said
 
 
 def test_rooms_in_which_things_touch_are_scenes_as_others_are(tmp_path):

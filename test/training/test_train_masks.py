@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from programs_here import refusal
 from safetensors.torch import load_file
 
 from mosaic3d_core.data.caption_files import write_captions
@@ -26,6 +27,7 @@ from mosaic3d_core.models.mask_decoder import MaskDecoder, MaskDecoderConfig
 from mosaic3d_core.models.mask_decoder.checkpoint import load_decoder, save_decoder
 from mosaic3d_core.models.mask_decoder.segment3d import read_segment3d, take_over
 from mosaic3d_core.models.scene_encoder import SceneEncoder
+from training import train
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -120,14 +122,9 @@ def test_the_published_command_trains_on_gathered_captions_in_two_processes(room
         (("optim.lr=1e30", "trainer.max_steps=6"), "look at these scenes, or lower optim.lr"),
     ],
 )
-def test_what_does_not_fit_is_one_clear_line(rooms, tmp_path, change, message):
-    done = run(
-        "experiment=train_mask_decoder_rooms", *SMALL, f"data.root={rooms / 'rooms'}", "datasets.rooms_val.folder=.",
-        f"out={tmp_path}", *change,
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr[-2000:]
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_what_does_not_fit_is_one_clear_line(rooms, tmp_path, capsys, change, message):
+    usual = ("experiment=train_mask_decoder_rooms", *SMALL, f"data.root={rooms / 'rooms'}", "datasets.rooms_val.folder=.")
+    assert message in refusal(capsys, train, *usual, f"out={tmp_path}", *change)
 
 
 def segment3d_state(hidden: int = 128) -> dict[str, torch.Tensor]:
