@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
-import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -19,21 +21,30 @@ def composed(program: ModuleType, *arguments: object) -> DictConfig:
         return compose(Path(str(program.__file__)).stem, [str(one) for one in arguments])
 
 
-def exit_code(program: ModuleType, *arguments: object) -> int:
-    """Run the program and return what its process would."""
+class Ended(NamedTuple):
+    """What a process would have left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def here(program: ModuleType, *arguments: object) -> Ended:
+    """Run the program as its command does, in this process; what it does not expect is raised."""
     config = composed(program, *arguments)
-    threads = torch.get_num_threads()
-    try:
-        program.main.__wrapped__(config)
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    finally:
-        torch.set_num_threads(threads)
-    return 0
+    threads, code = torch.get_num_threads(), 0
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        try:
+            program.main.__wrapped__(config)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        finally:
+            torch.set_num_threads(threads)
+    return Ended(code, out.getvalue(), err.getvalue())
 
 
-def refusal(capsys: pytest.CaptureFixture[str], program: ModuleType, *arguments: object) -> str:
+def refusal(program: ModuleType, *arguments: object) -> str:
     """What the program says of arguments that it refuses, with the exit code for that."""
-    capsys.readouterr()
-    assert exit_code(program, *arguments) == 2
-    return capsys.readouterr().err
+    done = here(program, *arguments)
+    assert done.returncode == 2, done
+    return done.stderr

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from programs_here import refusal
+from programs_here import Ended, here, refusal
 
 from mosaic3d_core.data.mask_file import write_masks
 from mosaic3d_core.data.synthetic.classes import CLASS_NAMES
@@ -35,9 +35,13 @@ PUBLISHED = ("experiment=train_spunet_multidata_ppt", "data=sc+ar+sc++", "model=
 SCENES = ("scene0002_00", "scene0010_00", "scene0001_00")
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "training/eval.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "training/eval.py", *map(str, arguments)]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+def run(*arguments: object) -> Ended:
+    return here(evaluation_program, *arguments)
 
 
 class RandomText:
@@ -102,7 +106,7 @@ def published_arguments(datasets, published, out):
 @pytest.fixture(scope="module")
 def evaluated(datasets, published, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    done = run(*published_arguments(datasets, published, out))
+    done = command(*published_arguments(datasets, published, out))
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 
@@ -182,14 +186,14 @@ def test_the_shipped_encoder_is_evaluated_on_rooms(datasets, tmp_path):
         (("data.val_datasets=[scannet21]",), "dataset scannet21 is unknown: datasets has scannet20"),
     ],
 )
-def test_what_does_not_fit_is_one_clear_line(datasets, published, tmp_path, capsys, change, message):
-    said = refusal(capsys, evaluation_program, *published_arguments(datasets, published, tmp_path), *change)
+def test_what_does_not_fit_is_one_clear_line(datasets, published, tmp_path, change, message):
+    said = refusal(evaluation_program, *published_arguments(datasets, published, tmp_path), *change)
     assert message in said
     assert len(said.strip().splitlines()) == 1
 
 
 def test_a_refusal_is_all_that_the_command_says(datasets, published, tmp_path):
-    done = run(*published_arguments(datasets, published, tmp_path), "datasets.scannet20.folder=nothing")
+    done = command(*published_arguments(datasets, published, tmp_path), "datasets.scannet20.folder=nothing")
     assert done.returncode == 2
     assert "no scenes of scannet20" in done.stderr
     assert "Traceback" not in done.stderr

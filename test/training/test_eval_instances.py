@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from programs_here import composed, refusal
+from programs_here import composed, here, refusal
 from scipy.spatial import cKDTree
 
 from mosaic3d_core.data.mask_file import write_masks
@@ -211,7 +211,7 @@ def test_a_decoder_that_finds_nothing_scores_zero(rooms, encoder, tmp_path):
         decoder.mask_head[2].bias.zero_()
 
     file = decoder_file(tmp_path / "blind.safetensors", encoder.head, blind)
-    done = run("data=rooms", f"data.root={rooms}", f"decoder={file}", f"out={tmp_path}", "limit=1")
+    done = here(evaluation_program, "data=rooms", f"data.root={rooms}", f"decoder={file}", f"out={tmp_path}", "limit=1")
     assert done.returncode == 0, done.stderr
     assert "nan" not in done.stdout.split("instances of rooms")[1]
     found = json.loads((tmp_path / "result.json").read_text())["rooms"]["instances"]
@@ -235,7 +235,7 @@ def test_a_scene_of_one_voxel_is_scored(encoder, tmp_path, points, wanted):
 
     file = decoder_file(tmp_path / "decoder.safetensors", encoder.head, says_table)
     out = tmp_path / "out"
-    done = run("data=rooms", f"data.root={tmp_path / 'rooms'}", f"decoder={file}", f"out={out}")
+    done = here(evaluation_program, "data=rooms", f"data.root={tmp_path / 'rooms'}", f"decoder={file}", f"out={out}")
     assert done.returncode == 0, done.stderr
     assert "nan" not in done.stdout.split("instances of rooms")[1]
     text = (out / "result.json").read_text()
@@ -282,7 +282,7 @@ def scannet_arguments(root: Path, out: Path) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("grid", [(), ("voxelization=anchored", "batch_size=1")], ids=["published", "anchored"])
 def test_a_decoder_on_a_plain_net_is_scored_by_the_scannet200_protocol(scannet, tmp_path, grid):
-    done = run(*scannet_arguments(scannet, tmp_path), f"decoder={scannet / 'decoder.safetensors'}", *grid)
+    done = here(evaluation_program, *scannet_arguments(scannet, tmp_path), f"decoder={scannet / 'decoder.safetensors'}", *grid)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "result.json").read_text())["scannet200"]["instances"]
     assert {"map", "ap50", "ap25", "head", "common", "tail", "per_class"} <= set(found)
@@ -310,7 +310,7 @@ def test_true_objects_on_the_published_grid_score_near_one(scannet, monkeypatch,
     assert found["head"] > 0.9
 
 
-def test_what_does_not_fit_is_one_clear_line(rooms, decoder, encoder, tmp_path, capsys):
+def test_what_does_not_fit_is_one_clear_line(rooms, decoder, encoder, tmp_path):
     usual = ("data=rooms", f"data.root={rooms}", f"out={tmp_path / 'out'}", "limit=1")
     other = decoder_file(tmp_path / "other.safetensors", FoldedHead(encoder.head.weight + 1))
     wide = decoder_file(tmp_path / "wide.safetensors", FoldedHead(np.zeros((768, 96), np.float32)))
@@ -324,6 +324,6 @@ def test_what_does_not_fit_is_one_clear_line(rooms, decoder, encoder, tmp_path, 
         ((f"decoder={decoder}", "proposals.max_overlap=2"), "max_overlap of proposals must be in [0, 1], got 2.0"),
         ((f"decoder={decoder}", "datasets.rooms.instance=objects.npy"), "objects.npy is missing"),
     ):
-        said = refusal(capsys, evaluation_program, *usual, *arguments)
+        said = refusal(evaluation_program, *usual, *arguments)
         assert message in said, arguments
         assert len(said.strip().splitlines()) == 1

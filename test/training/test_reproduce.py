@@ -33,8 +33,9 @@ def test_the_quick_study_runs_from_nothing_to_plots(tmp_path):
     assert {(one["arm"], one["seed"]) for one in found["runs"]} == {(arm, 1) for arm in arms(QUICK)}
     for name in ("masks", "rooms", "models", "styles"):
         assert Image.open(tmp_path / f"{name}.png").size[0] > 300
-    # even few steps on eight rooms learn something; everything else needs the whole study
-    assert found["claims"]["precise masks over chance"]["mean"] > 1.0
+    # even 48 steps on eight rooms learn something; everything else needs the whole study
+    (rooms8,) = (one for one in found["runs"] if one["arm"] == "rooms8")
+    assert rooms8["val/unseen/f_miou"] > 2 * found["chance"][0]
     assert 0.1 < 100 * found["chance"][0] < 2.0
     started = time.monotonic()
     again = reproduce("mosaic3d", "--quick", "--out", tmp_path)

@@ -69,8 +69,8 @@ def test_a_short_training_lowers_the_loss_and_exports_a_checkpoint_that_encodes(
     assert losses[-1] < 4.9
 
 
-def test_training_without_data_says_what_to_run_first(tmp_path, capsys):
-    said = refusal(capsys, train, f"data.root={tmp_path}", f"out={tmp_path / 'run'}")
+def test_training_without_data_says_what_to_run_first(tmp_path):
+    said = refusal(train, f"data.root={tmp_path}", f"out={tmp_path / 'run'}")
     assert "run training/prepare_data.py first" in said
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from programs_here import refusal
+from programs_here import here, refusal
 from safetensors.torch import load_file
 
 from mosaic3d_core.data.caption_files import write_captions
@@ -79,7 +79,8 @@ def test_the_decoder_trains_on_true_instances_and_belongs_to_its_encoder(rooms, 
         loaded.check_encoder(FoldedHead(encoder.head.weight + 1), "decoder.safetensors")
     with pytest.raises(CheckpointError, match=r"reads a text space of 384, but the encoder's has 768"):
         loaded.check_encoder(FoldedHead(np.zeros((768, 96))), "decoder.safetensors")
-    more = run(
+    more = here(
+        train,
         "experiment=train_mask_decoder_rooms", *SMALL, f"data.root={rooms / 'rooms'}", "datasets.rooms_val.folder=.",
         f"out={tmp_path}", "trainer.max_steps=6", "trainer.val_every_steps=6", "resume=true",
     )  # fmt: skip
@@ -122,9 +123,9 @@ def test_the_published_command_trains_on_gathered_captions_in_two_processes(room
         (("optim.lr=1e30", "trainer.max_steps=6"), "look at these scenes, or lower optim.lr"),
     ],
 )
-def test_what_does_not_fit_is_one_clear_line(rooms, tmp_path, capsys, change, message):
+def test_what_does_not_fit_is_one_clear_line(rooms, tmp_path, change, message):
     usual = ("experiment=train_mask_decoder_rooms", *SMALL, f"data.root={rooms / 'rooms'}", "datasets.rooms_val.folder=.")
-    assert message in refusal(capsys, train, *usual, f"out={tmp_path}", *change)
+    assert message in refusal(train, *usual, f"out={tmp_path}", *change)
 
 
 def segment3d_state(hidden: int = 128) -> dict[str, torch.Tensor]:
@@ -172,7 +173,8 @@ def test_segment3d_weights_start_the_decoder_attention_included(rooms, tmp_path)
     assert torch.equal(found["pos_enc.gauss_B"], state["model.pos_enc.gauss_B"])
     with pytest.raises(CheckpointError, match="no weight of this checkpoint fits"):
         take_over(MaskDecoder(MaskDecoderConfig(hidden=32, heads=4)), {"mask_head.0.weight": torch.zeros(128, 128)})
-    trained = run(
+    trained = here(
+        train,
         "experiment=train_mask_decoder_rooms", *SMALL[3:], f"data.root={rooms / 'rooms'}", "datasets.rooms_val.folder=.",
         f"out={tmp_path / 'run'}", "trainer.max_steps=1", "trainer.val_every_steps=1",
         f"model.net.decoder_init={tmp_path / 's.safetensors'}", "model.net.window=false",

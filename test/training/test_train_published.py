@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from programs_here import composed, exit_code, refusal
+from programs_here import composed, here, refusal
 from safetensors.torch import load_file
 
 from mosaic3d_core.data.caption_files import write_captions, write_frame_captions
@@ -23,6 +23,7 @@ from mosaic3d_core.data.synthetic.record import record_room
 from mosaic3d_core.metrics.class_lists import get_class_list
 from mosaic3d_core.models import load_checkpoint
 from mosaic3d_core.models.building import build_prompt_driven
+from training import eval as evaluation_program
 from training import train
 from training.optimizers import build_optimizer
 
@@ -79,14 +80,8 @@ def _texts(captions):
 
 def test_the_published_command_trains_a_net_with_conditions_that_evaluates(datasets, tmp_path):
     out = tmp_path / "run"
-    done = run(
-        *SMALL,
-        f"data.root={datasets}",
-        f"out={out}",
-        "trainer.max_epochs=2",
-        "trainer.max_steps=-1",
-        "trainer.val_every_steps=null",
-    )
+    epochs = ("trainer.max_epochs=2", "trainer.max_steps=-1", "trainer.val_every_steps=null")
+    done = here(train, *SMALL, f"data.root={datasets}", f"out={out}", *epochs)
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads((out / "result.json").read_text())
     assert result["steps"] == 2 * 2 * 3  # epochs, data sets, scenes
@@ -96,11 +91,8 @@ def test_the_published_command_trains_a_net_with_conditions_that_evaluates(datas
     loaded = load_checkpoint(out / "best.safetensors")
     assert loaded.config.conditions == ("ScanNet", "ARKitScenes")
     arguments = ("data=sc+ar", "model=spunet14a+ppt", f"data.root={datasets}", f"ckpt_path={out / 'best.safetensors'}")
-    command = ["training/eval.py", "experiment=train_spunet_multidata_ppt", *arguments, "text_encoder=minilm"]
-    evaluated = subprocess.run(
-        [sys.executable, *command, "data.val_datasets=[scannet20]", f"out={tmp_path / 'eval'}"],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    one = ("experiment=train_spunet_multidata_ppt", "text_encoder=minilm", "data.val_datasets=[scannet20]")
+    evaluated = here(evaluation_program, *one, *arguments, f"out={tmp_path / 'eval'}")
     assert evaluated.returncode == 0, evaluated.stderr[-2000:]
 
 
@@ -157,10 +149,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(datasets, tmp_path):
 def test_a_one_cycle_schedule_that_has_ended_says_so(datasets, tmp_path):
     steps = ("trainer.val_every_steps=100", "save_every=2")
     arguments = (*SMALL, f"data.root={datasets}", f"out={tmp_path}", *steps)
-    assert run(*arguments, "trainer.max_steps=2").returncode == 0
-    longer = run(*arguments, "trainer.max_steps=6", "resume=true")
-    assert longer.returncode == 2
-    assert "laid out for 2 steps" in longer.stderr
+    assert here(train, *arguments, "trainer.max_steps=2").returncode == 0
+    assert "laid out for 2 steps" in refusal(train, *arguments, "trainer.max_steps=6", "resume=true")
 
 
 def test_two_processes_train_together(datasets, tmp_path):
@@ -183,7 +173,8 @@ def test_two_processes_train_together(datasets, tmp_path):
 @pytest.mark.parametrize("loss", ["region", "sigmoid", "region_alignment", "point_alignment"])
 def test_every_loss_trains(datasets, tmp_path, loss):
     steps = ("trainer.max_steps=2", "trainer.val_every_steps=2", "trainer.accumulate_grad_batches=1")
-    assert exit_code(train, *SMALL, f"data.root={datasets}", f"out={tmp_path}", f"loss={loss}", *steps) == 0
+    done = here(train, *SMALL, f"data.root={datasets}", f"out={tmp_path}", f"loss={loss}", *steps)
+    assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "result.json").read_text())["steps"] == 2
 
 
@@ -208,8 +199,8 @@ def test_every_loss_trains(datasets, tmp_path, loss):
         (("optim.lr=1e30", "trainer.max_steps=6"), "look at these scenes, or lower optim.lr"),
     ],
 )
-def test_what_does_not_fit_is_one_clear_line(datasets, tmp_path, capsys, change, message):
-    assert message in refusal(capsys, train, *SMALL, f"data.root={datasets}", f"out={tmp_path}", *change)
+def test_what_does_not_fit_is_one_clear_line(datasets, tmp_path, change, message):
+    assert message in refusal(train, *SMALL, f"data.root={datasets}", f"out={tmp_path}", *change)
 
 
 def test_modulations_move_slower_under_adamw_and_as_published_under_sgd():

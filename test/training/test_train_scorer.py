@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from programs_here import refusal
+from programs_here import here, refusal
 
 from mosaic3d_core.data.scene_folder import write_scene_folder
 from mosaic3d_core.data.synthetic.record import record_room
@@ -26,10 +26,11 @@ from training.scorer_data import Batches, SampleConfig, ScorerSamples, together
 
 ROOT = Path(__file__).resolve().parents[2]
 EDGE_M = 0.04
+EXPERIMENT = "experiment=train_proposal_scorer_rooms"
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "training/train.py", "experiment=train_proposal_scorer_rooms", *map(str, arguments)]
+    command = [sys.executable, "training/train.py", EXPERIMENT, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
 
 
@@ -63,7 +64,7 @@ def test_the_scorer_trains_goes_on_and_belongs_to_its_encoder(rooms, tmp_path):
     loaded = load_scorer(tmp_path / "scorer.safetensors")
     assert loaded.belongs_to(encoder.head)
     assert loaded.model.config.widths == (16, 24)
-    more = run(*arguments(rooms, tmp_path, 6), "resume=true")
+    more = here(train, EXPERIMENT, *arguments(rooms, tmp_path, 6), "resume=true")
     assert more.returncode == 0, more.stderr[-3000:]
     assert json.loads((tmp_path / "result.json").read_text())["steps"] == 6
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "candidates").rglob("*.npy")} == kept
@@ -71,23 +72,23 @@ def test_the_scorer_trains_goes_on_and_belongs_to_its_encoder(rooms, tmp_path):
     other = tmp_path / "decoder.safetensors"
     decoder = load_decoder(DEFAULT_DECODER)
     save_decoder(other, decoder.model, encoder.head, {"note": "another file"})
-    again = run(*arguments(rooms, tmp_path, 2), f"model.net.decoder_ckpt={other}")
+    again = here(train, EXPERIMENT, *arguments(rooms, tmp_path, 2), f"model.net.decoder_ckpt={other}")
     assert again.returncode == 0, again.stderr[-3000:]
     assert len(list((tmp_path / "candidates").rglob("*.npy"))) == 24
     (rooms / "touching" / "train-1" / "coord.npy").touch()  # and so does a scene that was recorded again
-    assert run(*arguments(rooms, tmp_path, 2)).returncode == 0
+    assert here(train, EXPERIMENT, *arguments(rooms, tmp_path, 2)).returncode == 0
     assert len(list((tmp_path / "candidates").rglob("*.npy"))) == 30
 
 
-def test_bad_settings_are_told_in_a_sentence(rooms, tmp_path, capsys):
-    usual = ("experiment=train_proposal_scorer_rooms", *arguments(rooms, tmp_path, 4))
+def test_bad_settings_are_told_in_a_sentence(rooms, tmp_path):
+    usual = (EXPERIMENT, *arguments(rooms, tmp_path, 4))
     for wrong, said in (
         ("trainer.max_steps=-1", "trainer.max_steps > 0, got -1"),
         ("data.pushed=1.5", "share of things pushed together must be in [0, 1], got 1.5"),
         ("data.val_datasets=[nowhere]", "validation set nowhere is unknown"),
         ("data.weights=[1.0]", "data.weights has 1 values for 2 datasets"),
     ):
-        assert said in refusal(capsys, train, *usual, wrong)
+        assert said in refusal(train, *usual, wrong)
 
 
 def scene(seed: int = 0) -> Candidates:

@@ -54,7 +54,7 @@ class Scale:
     seeds: tuple[int, ...] = (1, 2, 3)
 
 
-QUICK = Scale(rooms=(4, 8), usual=8, mixed=4, unseen=2, steps=50, seeds=(1,))
+QUICK = Scale(rooms=(4, 8), usual=8, mixed=4, unseen=2, steps=24, seeds=(1,))
 
 
 @dataclass
