@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SETUP   = $(PYTHON) scripts/setup_env.py --venv $(VENV)
 ARGS   ?=
+# Tests at a time, of those that others do not disturb; each takes a core and up to 2 GB.
+JOBS   ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 
 # With a sourced ROS 2 the interfaces built into the virtual environment are found through its paths.
 ifneq ($(AMENT_PREFIX_PATH),)
@@ -26,7 +28,14 @@ demo: ## Run the whole system on a generated room over ROS 2; pictures and score
 
 test: ## Run all tests (ARGS="test/ros -k query" narrows)
 	@$(SETUP) --with test
+ifeq ($(strip $(ARGS)),)
+	@failed=0; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not alone" -n $(JOBS) --dist loadfile || failed=1; \
+	$(BIN)/python -m pytest -m alone || failed=1; \
+	exit $$failed
+else
 	@$(BIN)/python -m pytest $(ARGS)
+endif
 
 bench: ## Run all benchmarks; tables on the screen, JSON in out/bench/
 	@$(SETUP) --with bench

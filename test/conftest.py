@@ -13,6 +13,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
+def pytest_collection_modifyitems(items):
+    """What talks over ROS 2 runs alone: graphs on one machine see each other, and a busy one loses best-effort images."""
+    for item in items:
+        if item.get_closest_marker("ros"):
+            item.add_marker("alone")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder with real RGB-D sequences beside the repository; tests that need it skip without."""

@@ -26,7 +26,7 @@ from training.mask_alignment import MaskAlignment
 from training.mask_validation import InstanceSet, MaskValidation
 from training.outputs import write_summary
 from training.text_table import OnlineTexts, TextTable
-from training.trainer import GoOn, build_trainer
+from training.trainer import GoOn, build_trainer, checkpoint_to_resume
 
 _LARGEST_TABLE = 200_000
 _NET = ("hidden", "feedforward", "heads", "iterations", "queries", "test_queries", "fourier_scale", "max_keys", "window")
@@ -97,7 +97,7 @@ def train_decoder(config: DictConfig, out: Path) -> dict[str, float]:
     )
     export = _Export(out, {"text_encoder": name, "recipe": {"seed": int(config.seed)}})
     trainer = build_trainer(config, out, [export, GoOn()], monitor="val/ap50")
-    resume = out / "last.ckpt" if config.resume and (out / "last.ckpt").exists() else None
+    resume = checkpoint_to_resume(config, out)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=None if resume is None else True)
     scores = trainer.validate(module, datamodule=data, verbose=False)[0]
     result = {key: float(value) for key, value in scores.items()} | {"steps": float(trainer.global_step)}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from mosaic3d_core.errors import Mosaic3DError
 from mosaic3d_core.visualization.curves import picture_of_curves
@@ -18,15 +19,22 @@ from mosaic3d_core.visualization.segmentation import picture_of_segmentation
 from training.validation import Validation
 
 LOG = "log"
+_METRICS = "metrics.csv"
 
 
-def build_logger(config: Any, out: Path) -> list[Logger]:
+def build_logger(config: Any, out: Path, resumed: bool = False) -> list[Logger]:
     """CSV always (the summary is made from it), and the logger of the configuration beside it.
+
+    Args:
+        config: Group ``logger``.
+        out: Folder of the run.
+        resumed: Keep what the run logged before it was stopped: Lightning's logger begins its file anew.
 
     Raises:
         Mosaic3DError: If the logger is unknown or its package is not installed.
     """
-    loggers: list[Logger] = [CSVLogger(out, name=LOG, version="")]
+    _put_aside(out / LOG, resumed)
+    loggers: list[Logger] = [CSVLogger(out, name=LOG, version="", flush_logs_every_n_steps=1)]
     if config.kind == "csv":
         return loggers
     try:
@@ -41,6 +49,21 @@ def build_logger(config: Any, out: Path) -> list[Logger]:
     except ModuleNotFoundError as error:
         raise Mosaic3DError(f"logger={config.kind} needs its package: pip install {config.kind}, or choose logger=csv") from error
     raise Mosaic3DError(f"logger {config.kind} is unknown: choose csv, tensorboard or wandb")
+
+
+@rank_zero_only
+def _put_aside(log: Path, resumed: bool) -> None:
+    earlier = _earlier(log)
+    if not resumed:
+        for file in earlier:
+            file.unlink()
+    elif (log / _METRICS).exists():
+        (log / _METRICS).rename(log / f"earlier_{len(earlier):03}.csv")
+
+
+def _earlier(log: Path) -> list[Path]:
+    """What the run logged before it was stopped, by time."""
+    return sorted(log.glob("earlier_*.csv"))
 
 
 def write_summary(out: Path, result: dict[str, float], curves: Sequence[str]) -> None:
@@ -64,16 +87,21 @@ def write_example(out: Path, validation: Validation) -> None:
 
 
 def read_log(out: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Steps and values of everything in the CSV log of a run."""
+    """Steps and values of everything in the CSV log of a run; of steps done twice, after a stop, those that counted."""
+    rows: list[dict[str, str]] = []
+    for file in (*_earlier(out / LOG), out / LOG / _METRICS):
+        if not file.exists():
+            continue
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        part = list(csv.DictReader(line for line in lines if line.endswith("\n")))  # a killed process leaves half a line
+        if part:
+            first = min(int(row["step"]) for row in part)
+            rows = [row for row in rows if int(row["step"]) < first] + part
     found: dict[str, tuple[list[float], list[float]]] = {}
-    file = out / LOG / "metrics.csv"
-    if not file.exists():
-        return {}
-    with file.open(encoding="utf-8") as handle:
-        for row in csv.DictReader(handle):
-            for name, value in row.items():
-                if name not in ("step", "epoch") and value:
-                    steps, values = found.setdefault(name, ([], []))
-                    steps.append(float(row["step"]))
-                    values.append(float(value))
+    for row in rows:
+        for name, value in row.items():
+            if name not in ("step", "epoch") and value:
+                steps, values = found.setdefault(name, ([], []))
+                steps.append(float(row["step"]))
+                values.append(float(value))
     return {name: (np.array(steps), np.array(values)) for name, (steps, values) in found.items()}

@@ -32,7 +32,7 @@ from training.optimizers import build_optimizer, build_schedule
 from training.outputs import write_summary
 from training.scorer_candidates import CandidateMaker, Candidates, candidates_of
 from training.scorer_data import SampleConfig, ScorerBatches, ScorerSamples
-from training.trainer import GoOn, build_trainer
+from training.trainer import GoOn, build_trainer, checkpoint_to_resume
 
 #: Samples are drawn, so an epoch is nothing but a stretch of the progress bar.
 _EPOCH_STEPS = 1000
@@ -117,7 +117,7 @@ def train_scorer(config: DictConfig, out: Path) -> dict[str, float]:
     module = OverlapFit(scorer, OmegaConf.to_container(config.optim))  # type: ignore[arg-type]
     batches = ScorerBatches(samples, validation, data.batch_size, data.workers)
     trainer = build_trainer(config, out, [GoOn()], monitor="val/correlation")
-    resume = out / "last.ckpt" if config.resume and (out / "last.ckpt").exists() else None
+    resume = checkpoint_to_resume(config, out)
     trainer.fit(module, datamodule=batches, ckpt_path=resume, weights_only=None if resume is None else True)
     scores = trainer.validate(module, datamodule=batches, verbose=False)[0]
     result = {key: float(value) for key, value in scores.items()} | {"steps": float(trainer.global_step)}

@@ -39,7 +39,7 @@ from training.data import TrainingData, all_captions, build_datasets, negatives
 from training.losses import build_loss
 from training.outputs import write_example, write_summary
 from training.text_table import OnlineTexts, TextTable
-from training.trainer import GoOn, build_trainer
+from training.trainer import GoOn, build_trainer, checkpoint_to_resume
 from training.validation import Validation, validation_sets
 
 #: More distinct captions than this are encoded as they come.
@@ -145,7 +145,7 @@ def train(config: DictConfig) -> dict[str, float]:
     module = CaptionAlignment(model, loss, texts, optim, validation, seconds)
     outputs = _Outputs(out, metadata)
     trainer = build_trainer(config, out, [outputs, GoOn()])
-    resume = out / "last.ckpt" if config.resume and (out / "last.ckpt").exists() else None
+    resume = checkpoint_to_resume(config, out)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=None if resume is None else True)
     scores = trainer.validate(module, datamodule=data, verbose=False)[0]
     result = {key: float(value) for key, value in scores.items()} | {"steps": float(trainer.global_step)}
@@ -171,6 +171,8 @@ def _quieten_lightning() -> None:
     for start in (
         ".*isinstance.treespec",
         "Checkpoint directory",
+        "Experiment logs directory",  # what it held was put aside, or belongs to a run that begins anew
+        "You're resuming from a checkpoint that ended before the epoch",  # GoOn leaves out what was done
         "You have overridden `transfer_batch_to_device`",
         "The .*dataloader",
     ):

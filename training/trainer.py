@@ -38,6 +38,12 @@ class GoOn(lightning.Callback):
             )
 
 
+def checkpoint_to_resume(config: DictConfig, out: Path) -> Path | None:
+    """The last checkpoint of a stopped run, if ``resume=true`` and there is one; else the run begins."""
+    last = out / "last.ckpt"
+    return last if config.resume and last.exists() else None
+
+
 def build_trainer(
     config: DictConfig, out: Path, callbacks: list[lightning.Callback], monitor: str = "val/f_miou"
 ) -> lightning.Trainer:
@@ -68,7 +74,7 @@ def build_trainer(
             max_epochs=spec.max_epochs,
             max_steps=spec.max_steps,
             accumulate_grad_batches=spec.accumulate_grad_batches,
-            logger=build_logger(config.logger, out),
+            logger=build_logger(config.logger, out, checkpoint_to_resume(config, out) is not None),
             gradient_clip_val=config.optim.clip_norm,
             callbacks=[
                 saved(filename="last", every_n_train_steps=config.save_every),

@@ -71,6 +71,7 @@ def test_query_times_depend_on_voxels_and_texts(tmp_path):
     assert all(row["same_map_ms"] > 0 for row in rows)
 
 
+@pytest.mark.alone
 def test_latency_is_measured_over_real_processes(tmp_path):
     found = quick("latency", tmp_path)
     assert found["frames_published"] > 20
@@ -81,6 +82,7 @@ def test_latency_is_measured_over_real_processes(tmp_path):
     assert found["frames_lost_in_transport"] <= 1 + 0.05 * found["frames_published"]
 
 
+@pytest.mark.alone
 def test_no_fault_crashes_the_node_makes_it_hang_or_lie(tmp_path):
     found = quick("faults", tmp_path)
     assert found["asked"]
@@ -94,6 +96,7 @@ def test_no_fault_crashes_the_node_makes_it_hang_or_lie(tmp_path):
         assert row["recovery_s_max"] < 15.0, name  # two seconds on a machine that does nothing else
 
 
+@pytest.mark.alone
 def test_publishing_a_map_is_timed_with_somebody_listening(tmp_path):
     found = quick("publishing", tmp_path)
     assert found["subscribers"] == 1

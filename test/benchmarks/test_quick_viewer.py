@@ -12,6 +12,7 @@ pytest.importorskip("viser", reason="the 3D view needs viser (extra 'viewer')")
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.alone
 def test_points_cost_nine_bytes_and_come_in_small_messages(tmp_path):
     command = [sys.executable, "benchmarks/viewer.py", "--quick", "--json", str(tmp_path / "viewer.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)

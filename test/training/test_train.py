@@ -48,7 +48,7 @@ def test_a_short_training_lowers_the_loss_and_exports_a_checkpoint_that_encodes(
         f"data.root={rooms}",
         f"out={out}",
         "trainer.max_steps=24",
-        "trainer.val_every_steps=12",
+        "trainer.val_every_steps=24",
         "data.val_scenes=1",
         "data.batch_size=1",
         "data.workers=0",

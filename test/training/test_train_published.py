@@ -26,6 +26,7 @@ from mosaic3d_core.models.building import build_prompt_driven
 from training import eval as evaluation_program
 from training import train
 from training.optimizers import build_optimizer
+from training.outputs import read_log
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A net of the published kind, small enough for seconds on a CPU, and the text encoder that is at hand.
@@ -117,6 +118,11 @@ def test_a_killed_run_resumes_to_the_same_numbers(datasets, tmp_path):
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     for name, value in one.items():
         assert torch.equal(value, other[name]), f"{name}, resumed at step {state['global_step']}"
+    (all_steps, losses), (steps, kept) = (read_log(tmp_path / name)["train/loss"] for name in ("whole", "killed"))
+    assert all_steps.tolist() == list(range(10))
+    # a step may be saved and not yet logged when the process is killed
+    assert set(range(10)) - set(steps.tolist()) <= {state["global_step"] - 1.0}
+    assert kept.tolist() == losses[steps.astype(int)].tolist()
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(datasets, tmp_path):

@@ -74,6 +74,7 @@ def view():
         running.process.wait()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("number", "expected", "at_most_s"),
     [
