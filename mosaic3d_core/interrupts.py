@@ -1,10 +1,15 @@
-"""Recognising Ctrl-C wherever it struck."""
+"""Recognising Ctrl-C wherever it struck, and losing none."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_AGAIN_S = 0.05
 
 
 def is_interrupt(error: BaseException | None) -> bool:
@@ -19,6 +24,30 @@ def is_interrupt(error: BaseException | None) -> bool:
             return True
         error, seen = error.__cause__ or error.__context__, seen + 1
     return False
+
+
+@contextmanager
+def lasting_interrupts() -> Iterator[None]:
+    """Let Ctrl-C strike again, 50 ms later, where Python could only ignore it.
+
+    Compiled code (numba, while it is being loaded), finalisers and other callbacks from C cannot hand an exception on: Python
+    reports it as ignored and goes on, and whoever pressed Ctrl-C waits for nothing.
+    """
+    before = sys.unraisablehook
+
+    def hook(ignored: sys.UnraisableHookArgs) -> None:
+        if not is_interrupt(ignored.exc_value):
+            before(ignored)
+            return
+        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager

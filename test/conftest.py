@@ -6,9 +6,14 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # A shell that starts the suite in the background makes it ignore Ctrl-C, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same examples in every run, and none fails for the time it takes beside other work.
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parents[1]
 

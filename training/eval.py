@@ -27,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mosaic3d_core.errors import Mosaic3DError
+from mosaic3d_core.interrupts import lasting_interrupts
 from mosaic3d_core.metrics.evaluation import SemanticEvaluator
 from mosaic3d_core.metrics.instance_ap import InstanceScores
 from mosaic3d_core.models import LoadedCheckpoint, load_checkpoint
@@ -229,7 +230,8 @@ def _show(name: str, total: SemanticEvaluator) -> None:
 def main(config: DictConfig) -> None:
     """Command line; exit code 2 and one line for bad input, 130 after Ctrl-C (a second call goes on)."""
     try:
-        run(config)
+        with lasting_interrupts():
+            run(config)
     except (Mosaic3DError, ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

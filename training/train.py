@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from mosaic3d_core.data.caption_dataset import CaptionCollate
 from mosaic3d_core.data.synthetic.classes import CLASS_NAMES
 from mosaic3d_core.errors import Mosaic3DError
+from mosaic3d_core.interrupts import lasting_interrupts
 from mosaic3d_core.models.building import build_prompt_driven, build_sparse_unet
 from mosaic3d_core.models.checkpoint import save_checkpoint
 from mosaic3d_core.models.encoder_input import channel_count
@@ -187,7 +188,8 @@ def _describe(mix: Any, config: DictConfig) -> str:
 def main(config: DictConfig) -> None:
     """Command line; exit code 2 and one line for bad input, 130 after Ctrl-C (resume=true goes on)."""
     try:
-        train(config)
+        with lasting_interrupts():
+            train(config)
     except (Mosaic3DError, ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -11,7 +11,7 @@ from typing import NoReturn
 from mosaic3d_core import __version__
 from mosaic3d_core.cli import cmd_checkpoints, cmd_demo, cmd_doctor, cmd_map, cmd_query, cmd_render, cmd_segment, cmd_view
 from mosaic3d_core.cli.console import configure_logging
-from mosaic3d_core.interrupts import is_interrupt
+from mosaic3d_core.interrupts import is_interrupt, lasting_interrupts
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -64,7 +64,8 @@ def run(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     configure_logging(arguments.debug)
     try:
-        return int(arguments.run(arguments))
+        with lasting_interrupts():
+            return int(arguments.run(arguments))
     except BrokenPipeError:
         # The reader of our output (head, less) is gone; keep Python from complaining again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,12 +1,15 @@
-"""Ctrl-C is recognised wherever it struck."""
+"""Ctrl-C is recognised wherever it struck, and none is lost."""
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
+import time
 
 import pytest
 
-from mosaic3d_core.interrupts import is_interrupt, later_interrupts
+from mosaic3d_core.interrupts import is_interrupt, lasting_interrupts, later_interrupts
 
 
 def test_an_interrupt_hidden_as_the_cause_of_another_error_is_one():
@@ -46,3 +49,34 @@ def test_an_interrupt_waits_for_what_must_not_be_torn_apart(number):
             done.append("undisturbed")
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_an_interrupt_that_a_callback_from_c_could_only_ignore_strikes_again(capfd):
+    @ctypes.CFUNCTYPE(None)
+    def callback():  # as numba's, while it loads compiled code
+        raise KeyboardInterrupt
+
+    def work():
+        with lasting_interrupts():
+            callback()
+            time.sleep(10)
+
+    before, began = sys.unraisablehook, time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert time.monotonic() - began < 5
+    assert sys.unraisablehook is before
+    assert capfd.readouterr().err == ""
+
+
+def test_other_errors_that_are_ignored_are_told_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+
+    @ctypes.CFUNCTYPE(None)
+    def callback():
+        raise ValueError("its own")
+
+    with lasting_interrupts():
+        callback()
+    assert [str(one.exc_value) for one in told] == ["its own"]

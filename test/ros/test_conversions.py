@@ -120,7 +120,7 @@ def test_quaternion_of_zeros():
     refused("non_rigid_pose", "length", convert.matrix_from_pose, pose)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-3, 3), min_size=7, max_size=7))
 def test_pose_round_trip(values):
     quaternion = np.array(values[3:])

@@ -176,7 +176,7 @@ def test_no_request_is_too_hostile(small):
     ids = [one.id for one in small.encoded.instances.instances] or [1]
     seen = {True: 0, False: 0}
 
-    @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=1000, suppress_health_check=list(HealthCheck))
     @given(request=requests(ids))
     def handle(request):
         reply = small.goals.handle(request, QueryGoal.Response())

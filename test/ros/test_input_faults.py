@@ -92,7 +92,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(events, st.sampled_from([0.0, 60.0]), st.booleans())
 def test_every_frame_is_accounted_for_in_any_order_of_events(sequence, timeout_s, stop):
     """Depth, colour, poses, calibrations in any order, wrong encodings, jumps of an hour forward and back."""
@@ -214,7 +214,7 @@ def memory():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < ALLOWED_GROWTH_KB
 
 
-FUZZ = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=1500, suppress_health_check=list(HealthCheck))
 
 
 @FUZZ

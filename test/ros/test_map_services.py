@@ -42,7 +42,7 @@ def services(tmp_path):
 def test_no_vocabulary_is_too_hostile(services):
     answered = []
 
-    @settings(max_examples=1500, deadline=None)
+    @settings(max_examples=1500)
     @given(TEXTS, st.none() | TEXTS)
     def ask(texts, labels):
         services.taken.clear()
@@ -61,7 +61,7 @@ def test_no_path_of_a_request_leaves_the_folder(services):
     folder = MapFolder(str(services.folder))
     inside = services.folder.resolve()
 
-    @settings(max_examples=1500, deadline=None)
+    @settings(max_examples=1500)
     @given(PATHS)
     def ask(path):
         try:

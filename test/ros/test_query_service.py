@@ -203,7 +203,7 @@ def requests(draw):
 def test_no_request_is_too_hostile(small):
     seen = {True: 0, False: 0}
 
-    @settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=1500, suppress_health_check=list(HealthCheck))
     @given(request=requests())
     def handle(request):
         reply = small.queries.handle(request, QueryObjects.Response())
@@ -223,7 +223,7 @@ def test_no_request_is_too_hostile(small):
     assert min(seen.values()) > 5, seen  # some fifty in 1500 are answered
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(
     corners=st.lists(st.floats(-3, 3), min_size=6, max_size=6),
     yaw=st.floats(-3, 3),

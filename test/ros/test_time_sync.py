@@ -61,7 +61,7 @@ def test_no_interleaving_of_the_two_streams_loses_anything():
         assert not drops
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from("dcx"), st.integers(0, 60)), max_size=80), st.integers(1, 6))
 def test_every_image_is_paired_dropped_unused_or_waiting(events, queue_size):
     """Any order, any rates, equal stamps, and clearing in between; partners are never further apart than the slop."""

@@ -97,6 +97,7 @@ def test_view_serves_the_page_until_it_is_told_to_stop(view, encoded_map_file, n
     assert "viser" not in running.text  # its greeting would only tell the address again
 
 
+@pytest.mark.alone
 def test_ctrl_c_while_the_map_is_read_is_an_interruption(view, encoded_map_file):
     running = view(encoded_map_file, "--port", 0)
     running.wait_for("Ctrl-C ends it")

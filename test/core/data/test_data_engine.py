@@ -137,7 +137,7 @@ def test_settings_without_sense_are_refused(value):
         EngineSettings(**value)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1), most=st.floats(0.1, 0.9))
 def test_of_masks_that_overlap_the_surest_stays(seed, most):
     rng = np.random.default_rng(seed)

@@ -41,7 +41,7 @@ def by_loop(points, masks, frame, test):
     return found
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), error=st.floats(0.01, 0.5), share=st.floats(0.0, 0.3))
 def test_equals_one_point_after_the_other(seed, error, share):
     rng = np.random.default_rng(seed)

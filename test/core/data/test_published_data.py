@@ -57,7 +57,7 @@ def scene(n: int = 5000, seed: int = 0) -> CaptionedScene:
 
 
 @given(st.lists(st.lists(st.lists(st.integers(0, 99), max_size=5), max_size=4), max_size=5))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 def test_masks_per_frame_come_back_as_they_were(groups):
     arrays = [[np.array(row, np.int64) for row in group] for group in groups]
     back = unpack_nested(*pack_nested(arrays))
@@ -135,7 +135,7 @@ def test_captions_are_filtered_by_the_published_rules(caption, reason):
 
 
 @given(st.text(max_size=80))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 def test_a_caption_that_is_kept_obeys_every_rule(caption):
     if CaptionFilter().keeps(caption):
         words = caption.lower().split()
@@ -280,7 +280,7 @@ def test_masks_are_limited_and_unfit_captions_left_out(tmp_path):
 # mixing
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=1, max_size=4),
     batch_size=st.integers(1, 4),

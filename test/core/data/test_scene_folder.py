@@ -26,7 +26,7 @@ def make_scene(n: int = 50, seed: int = 0) -> CaptionedScene:
 
 
 @given(st.lists(st.lists(st.integers(0, 1000), max_size=8), max_size=12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_ragged_lists_come_back_as_they_were(rows):
     arrays = [np.array(r, np.int64) for r in rows]
     packed, lengths = pack_ragged(arrays)

@@ -38,20 +38,20 @@ def slow_distort(lens, x, y):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(LENSES), points)
 def test_bending_equals_the_formulas_point_by_point(lens, where):
     np.testing.assert_allclose(lens.distort(where), [slow_distort(lens, *p) for p in where], atol=1e-14)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(LENSES), points)
 def test_undistorting_what_was_distorted_is_the_identity(lens, where):
     np.testing.assert_allclose(lens.undistort(lens.distort(where)), where, atol=1e-9)
     np.testing.assert_allclose(lens.distort(lens.undistort(where)), where, atol=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(LENSES), points)
 def test_derivatives_equal_differences(lens, where):
     step = 1e-6

@@ -36,7 +36,7 @@ def random_pose(rng: np.random.Generator) -> np.ndarray:
 
 
 @given(seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_projecting_what_was_unprojected_gives_the_pixel_back(seed):
     depth = np.random.default_rng(seed).uniform(0.5, 4, (24, 32)).astype(np.float32)
     uv, z = CAMERA.project(CAMERA.unproject(depth).reshape(-1, 3))
@@ -71,7 +71,7 @@ def test_an_all_zero_intrinsic_matrix_is_called_uncalibrated():
 
 
 @given(seeds)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_quaternions_and_inverses_round_trip(seed):
     rng = np.random.default_rng(seed)
     pose = random_pose(rng)
@@ -84,7 +84,7 @@ def test_quaternions_and_inverses_round_trip(seed):
 
 
 @given(seeds, st.floats(0, 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_interpolated_poses_lie_on_the_way(seed, alpha):
     rng = np.random.default_rng(seed)
     a, b = random_pose(rng), random_pose(rng)
@@ -96,7 +96,7 @@ def test_interpolated_poses_lie_on_the_way(seed, alpha):
 
 
 @given(seeds)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_aligning_rotation_turns_one_direction_into_the_other(seed):
     rng = np.random.default_rng(seed)
     a, b = rng.normal(size=3), rng.normal(size=3)
@@ -159,7 +159,7 @@ def registration_by_brute_force(color, color_camera, T, depth, depth_camera, cel
 
 
 @given(seeds)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_registered_colour_equals_brute_force(seed):
     rng = np.random.default_rng(seed)
     depth = rng.choice([0.0, 1.0, 1.02, 2.5], (24, 32)).astype(np.float32) + rng.uniform(0, 0.01, (24, 32)).astype(np.float32)
@@ -194,7 +194,7 @@ def test_a_surface_hidden_from_the_colour_camera_gets_no_colour():
 
 
 @given(seeds)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_up_is_found_from_tilted_cameras_and_a_floor(seed):
     rng = np.random.default_rng(seed)
     up = rng.normal(size=3)

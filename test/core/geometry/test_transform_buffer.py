@@ -141,7 +141,7 @@ def filled(edges):
     return buffer, twin
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(trees())
 def test_lookups_on_random_trees_equal_the_slow_twin(case):
     edges, target, source, stamp = case
@@ -154,7 +154,7 @@ def test_lookups_on_random_trees_equal_the_slow_twin(case):
         np.testing.assert_allclose(buffer.lookup(target, source, stamp), wanted, atol=TOLERANCE)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(trees())
 def test_without_a_time_all_edges_are_taken_at_the_newest_time_they_share(case):
     edges, target, source, _ = case
@@ -173,7 +173,7 @@ def test_without_a_time_all_edges_are_taken_at_the_newest_time_they_share(case):
         np.testing.assert_allclose(buffer.lookup(target, source), wanted, atol=TOLERANCE)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(trees())
 def test_lookups_on_random_trees_equal_tf2(case):
     # the C++ buffer that tf2_ros.Buffer is made of, without the node that feeds it

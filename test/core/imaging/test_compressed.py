@@ -132,7 +132,7 @@ def slow_rvl(values):
 runs = st.lists(st.one_of(st.just(0), st.integers(0, 65535), st.integers(990, 1010)), max_size=60)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(runs)
 def test_rvl_equals_the_paper_and_comes_back(values):
     data = encode_rvl(np.array(values, np.uint16))
@@ -140,7 +140,7 @@ def test_rvl_equals_the_paper_and_comes_back(values):
     assert decode_rvl(data, len(values)).tolist() == values
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(hnp.arrays(np.uint8, st.integers(0, 64)), st.integers(0, 500))
 def test_rvl_of_any_bytes_ends_with_values_or_a_reason(data, count):
     outcome = result_or_reason(decode_rvl, data, count)
@@ -202,7 +202,7 @@ def test_depth_in_a_jpeg_says_what_to_set():
         decode_png_depth(packed(encode_picture(smooth_color()[..., 0], "jpeg")))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(["png", "jpeg"]), st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6))
 def test_flipped_bytes_give_an_image_or_a_reason(codec, changes):
     data = bytearray(encode_picture(smooth_color(), codec))

@@ -42,7 +42,7 @@ def slow_demosaic(raw, pattern):
 sizes = st.tuples(st.integers(2, 9), st.integers(2, 9))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(sizes.flatmap(lambda size: hnp.arrays(np.uint8, size)), st.sampled_from(sorted(RED_AT)))
 def test_demosaicing_equals_the_convolution(raw, pattern):
     assert np.array_equal(demosaic(raw, pattern), slow_demosaic(raw.astype(float), pattern))
@@ -88,13 +88,13 @@ def test_video_colors_follow_bt601(encoding):
     assert np.abs(found - wanted).max() <= 0.51  # rounding to whole values
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(hnp.arrays(np.uint8, (3, 5, 4)), st.tuples(*[st.integers(0, 3)] * 3))
 def test_picked_channels_are_those_asked_for(pixels, order):
     assert np.array_equal(pick_channels(pixels, order), pixels[..., list(order)])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(hnp.arrays(np.float32, (3, 4), elements=st.floats(width=32)))
 def test_metric_depth_is_positive_and_finite_or_zero(values):
     found = metric_depth(values, 1.0)

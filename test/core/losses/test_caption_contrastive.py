@@ -32,7 +32,7 @@ def by_loops(cosine, point, mask, target, scale, reduction):
 
 
 @given(st.integers(0, 10_000), st.sampled_from(["weighted_sum", "mean"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equals_the_definition_written_as_loops(seed, reduction):
     g = torch.Generator().manual_seed(seed)
     n, u, m = 7, 5, 4

@@ -58,7 +58,7 @@ def by_loops(region, text, target, kind):
     return (to_text + to_region / len(distinct)) / 2
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000))
 def test_both_losses_equal_their_definitions_written_as_loops(seed):
     region, text, target = case(seed)

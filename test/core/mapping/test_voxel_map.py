@@ -50,7 +50,7 @@ def by_dictionary(
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_fusion_equals_averaging_in_a_dictionary(seed):
     rng = np.random.default_rng(seed)
     config = VoxelMapConfig(voxel_size_m=0.05, max_grazing_angle_deg=90.0, max_weight=1e6, **PLAIN)

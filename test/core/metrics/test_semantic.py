@@ -11,7 +11,7 @@ from mosaic3d_core.metrics.semantic import confusion_matrix, foreground_miou, in
 
 
 @given(st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 3)), max_size=60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_iou_equals_set_overlap_of_the_points(pairs):
     truth, prediction = np.array([p[0] for p in pairs], int), np.array([p[1] for p in pairs], int)
     iou = intersection_over_union(confusion_matrix(truth, prediction, 4))

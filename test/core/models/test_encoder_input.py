@@ -54,7 +54,7 @@ def test_channels_by_hand():
     assert build_encoder_input(snapshot, 0.04, ("height", "color")).features.shape == (2, 4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 200), ratio=st.integers(1, 4))
 def test_pooling_equals_a_dictionary_of_lists(seed, count, ratio):
     rng = np.random.default_rng(seed)

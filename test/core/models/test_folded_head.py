@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mosaic3d_core.models.folded_head import FoldedHead
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     dim=st.sampled_from([384, 768]),

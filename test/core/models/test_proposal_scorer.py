@@ -34,7 +34,7 @@ def scorer():
     return ProposalScorer(SMALL).eval()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.integers(1, 60), st.floats(0.01, 0.5))
 def test_what_is_around_is_what_a_search_over_all_voxels_finds(seed, count, margin):
     positions = room(seed, 200)
@@ -46,7 +46,7 @@ def test_what_is_around_is_what_a_search_over_all_voxels_finds(seed, count, marg
         assert np.array_equal(np.sort(surroundings.around(cells, margin)), wanted)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(0, 3), st.floats(-5, 5))
 def test_a_thing_moved_and_turned_by_a_right_angle_looks_the_same(seed, quarters, shift):
     positions, cells = room(seed), some(seed, 400, 20)

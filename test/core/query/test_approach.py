@@ -78,7 +78,7 @@ boxes = st.tuples(st.floats(-2, 2), st.floats(-2, 2), st.floats(0.1, 1.0), st.fl
 robots = st.tuples(st.floats(-2.5, 2.5), st.floats(-2.5, 2.5))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     boxes, st.lists(boxes, max_size=6), st.one_of(st.none(), robots), st.floats(0.1, 0.5), st.floats(0, 1.2), st.integers(0, 3)
 )

@@ -31,14 +31,14 @@ boxes = st.builds(
 
 
 @given(boxes, boxes)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_iou_agrees_with_counting_random_points(a, b):
     # 200k samples: standard error below 0.004 for these volumes.
     assert iou_3d(a, b) == pytest.approx(monte_carlo_iou(a, b), abs=0.015)
 
 
 @given(boxes, boxes)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_iou_is_symmetric_bounded_and_one_for_itself(a, b):
     assert iou_3d(a, b) == pytest.approx(iou_3d(b, a), abs=1e-9)
     assert 0.0 <= iou_3d(a, b) <= 1.0
@@ -83,7 +83,7 @@ def voxel_centres(box: OrientedBox, voxel: float) -> np.ndarray:
 
 
 @given(st.floats(0, np.pi), st.floats(0.4, 1.5), st.floats(0.3, 1.0), st.floats(0.3, 0.9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_fitting_recovers_a_voxelised_box(yaw, length, width, height):
     truth = upright((1.0, -2.0, 0.5), (length, width, height), yaw)
     fitted = fit_upright_box(voxel_centres(truth, 0.04), np.array([0, 0, 1.0]), 0.04)

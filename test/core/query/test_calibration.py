@@ -30,7 +30,7 @@ def written_out(cosine, query_cosine, affinity, scale, floor):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 4), st.floats(1, 100))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_scores_are_the_formula(seed, num_alternatives, queries, scale):
     rng = np.random.default_rng(seed)
     cosine = rng.uniform(-1, 1, (7, num_alternatives)).astype(np.float32)

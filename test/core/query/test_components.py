@@ -41,7 +41,7 @@ clouds = hnp.arrays(np.int32, st.tuples(st.integers(0, 60), st.just(3)), element
 
 
 @given(clouds, st.integers(1, 3), st.integers(1, 3), st.integers(0, 2**32 - 1))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_agrees_with_a_flood_fill(cloud, reach, num_groups, seed):
     indices = np.unique(cloud, axis=0)
     rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def test_agrees_with_a_flood_fill(cloud, reach, num_groups, seed):
 
 
 @given(clouds, st.integers(1, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_scattered_clouds_give_the_same_parts_by_way_of_the_hash(cloud, reach):
     indices = np.unique(cloud, axis=0)
     far = np.array([[500_000, -500_000, 400_000]])  # makes the bounding box far too large for a table
@@ -65,7 +65,7 @@ def test_scattered_clouds_give_the_same_parts_by_way_of_the_hash(cloud, reach):
 
 
 @given(clouds, st.tuples(*[st.integers(-100_000, 100_000)] * 3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_moving_the_cloud_changes_nothing(cloud, shift):
     indices = np.unique(cloud, axis=0)
     here, _ = connected_components(indices)

@@ -9,7 +9,7 @@ from mosaic3d_core.query.grid import QueryGrid
 
 
 @given(count=st.integers(0, 200), cells=st.integers(1, 30), seed=st.integers(0, 10_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pooling_and_rows_agree_with_one_cell_after_the_other(count, cells, seed):
     rng = np.random.default_rng(seed)
     points, normals = rng.uniform(0, 1, (count, 3)).astype(np.float32), rng.normal(size=(count, 3)).astype(np.float32)

@@ -25,7 +25,7 @@ def all_pairs(cells: np.ndarray, gap: float) -> np.ndarray:
 
 
 @given(clouds, st.sampled_from([0.0, 1.0, 1.5, 3.0, 5.0, 7.3, 23.75, 200.0]), st.integers(0, 2**32 - 1))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_parts_are_those_of_all_pairs_whatever_the_order(cloud, gap, seed):
     cells = np.unique(cloud, axis=0)
     cells = cells[np.random.default_rng(seed).permutation(len(cells))]

@@ -90,7 +90,7 @@ def test_where_nothing_was_found_nothing_is_judged(pair):
     assert len(surroundings_of(empty).positions) == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.integers(2, 200), st.integers(1, 20))
 def test_a_cut_loses_nothing_and_doubles_nothing(seed, count, least):
     rng = np.random.default_rng(seed)

@@ -147,7 +147,7 @@ def test_without_instances_answers_are_those_of_the_voxels(scene):
     assert [(a.text, a.id, a.score) for a in plain] == [(b.text, b.id, b.score) for b in empty]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**31), st.floats(0.1, 0.9))
 def test_no_instance_answers_twice_and_no_two_answers_are_the_same_voxels(scene, seed, least):
     engine, feature_map, _ = scene

@@ -142,7 +142,7 @@ def test_a_thing_is_on_no_side_of_what_stands_in_its_place():
         assert grade(relation, thin, thin, view, CONFIG).value == 0.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(blocks, blocks, st.floats(0, 6.28), st.sampled_from([Relation.NEAR, Relation.AGAINST, Relation.BESIDE, *DIRECTIONS]))
 def test_grades_equal_their_definition(thing, anchor, heading, relation):
     forward = np.array([np.cos(heading), np.sin(heading)])

@@ -193,7 +193,7 @@ def test_scores_below_the_wanted_one_do_not_answer(room):
 # Directions -------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(-3.1, 3.1))
 def test_who_turns_around_finds_left_on_the_other_side(yaw):
     room = _ROOM
@@ -232,7 +232,7 @@ def test_a_quarter_turn_is_exact(room):
     assert room.names(answer) == ["far chair"]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.floats(-3.1, 3.1), st.floats(-1, 1), st.floats(-1, 1))
 def test_a_region_is_read_in_its_frame_however_that_is_turned(yaw, x, y):
     room, frame = _ROOM, turned(yaw, x, y)

@@ -14,12 +14,7 @@ from hypothesis import strategies as st
 from mosaic3d_core.sparse import SparseConv3d, SparseInverseConv3d, SparseTensor, SubMConv3d
 
 CLOUDS = 32  # per example; 3 x 60 examples make 5760 clouds
-many = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+many = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 widths = st.integers(1, 8)
 seeds = st.integers(0, 2**32 - 1)
 

@@ -82,7 +82,7 @@ def test_points_that_are_not_finite_are_left_out(tmp_path):
 
 
 @given(st.integers(0, 40), st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_what_is_written_is_read_back(tmp_path_factory, count, seed):
     rng = np.random.default_rng(seed)
     path = tmp_path_factory.mktemp("ply") / "sub" / "out.ply"

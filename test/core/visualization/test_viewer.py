@@ -323,6 +323,7 @@ def test_showing_never_waits_and_the_newest_map_wins(viewer):
     assert np.median(longest) < 1e-3
 
 
+@pytest.mark.alone
 def test_closing_is_quick_with_browsers_looking(view):
     """And with connections that were opened in advance and never used, as browsers do."""
     viewer = MapViewer(0)

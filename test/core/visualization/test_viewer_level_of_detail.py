@@ -13,7 +13,7 @@ from mosaic3d_core.visualization.viewer.level_of_detail import (
     voxel_hashes,
 )
 
-quick = settings(deadline=None, max_examples=40)
+quick = settings(max_examples=40)
 
 clouds = st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 400), st.sampled_from([2, 8, 40, 300])).map(
     lambda args: make_cloud(*args)
