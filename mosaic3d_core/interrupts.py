@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _AGAIN_S = 0.05
@@ -48,6 +48,33 @@ def lasting_interrupts() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
+
+
+@contextmanager
+def noted_interrupts() -> Iterator[Callable[[], None]]:
+    """Note the first Ctrl-C, for the function that is handed out to raise between two pieces of work; a second one strikes.
+
+    An exception in the middle of compiled code that is being loaded (numba) can get lost without a word, or crash the process.
+    What was noted and not raised yet is raised at the end of the block; main thread only.
+    """
+    struck = False
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(_number: int, _frame: object) -> None:
+        nonlocal struck
+        struck = True
+        signal.signal(signal.SIGINT, before)
+
+    def check() -> None:
+        if struck:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
+    check()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mosaic3d_core.cli import console
-from mosaic3d_core.interrupts import is_interrupt
+from mosaic3d_core.interrupts import is_interrupt, noted_interrupts
 
 if TYPE_CHECKING:
     from mosaic3d_core.mapping import MapSnapshot, VoxelMap
@@ -91,9 +91,10 @@ def _fuse(sequence: Any, voxel_map: VoxelMap, poses: list[np.ndarray], arguments
     total = len(range(0, len(sequence), arguments.every))
     total = min(total, arguments.max_frames or total)
     console.err.print(f"fusing {total} frames of {arguments.sequence}", highlight=False, soft_wrap=True)
-    with console.progress() as progress:
+    with console.progress() as progress, noted_interrupts() as stop_if_interrupted:
         task = progress.add_task("fusing", total=total)
         for number, frame in enumerate(sequence):
+            stop_if_interrupted()
             if number % arguments.every:
                 continue
             voxel_map.integrate(frame)

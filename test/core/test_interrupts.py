@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mosaic3d_core.interrupts import is_interrupt, lasting_interrupts, later_interrupts
+from mosaic3d_core.interrupts import is_interrupt, lasting_interrupts, later_interrupts, noted_interrupts
 
 
 def test_an_interrupt_hidden_as_the_cause_of_another_error_is_one():
@@ -80,3 +80,25 @@ def test_other_errors_that_are_ignored_are_told_as_ever(monkeypatch):
     with lasting_interrupts():
         callback()
     assert [str(one.exc_value) for one in told] == ["its own"]
+
+
+def test_the_first_interrupt_waits_for_the_end_of_a_piece_of_work_and_the_second_does_not():
+    done = []
+
+    def work(interrupts, pieces=5):
+        with noted_interrupts() as stop_if_interrupted:
+            for piece in range(pieces):
+                stop_if_interrupted()
+                for _ in range(interrupts if piece == 2 else 0):
+                    signal.raise_signal(signal.SIGINT)
+                done.append(piece)
+
+    for interrupts, pieces, wanted in ((0, 5, [0, 1, 2, 3, 4]), (1, 5, [0, 1, 2]), (2, 5, [0, 1]), (1, 3, [0, 1, 2])):
+        done.clear()
+        if interrupts:
+            with pytest.raises(KeyboardInterrupt):
+                work(interrupts, pieces)
+        else:
+            work(interrupts, pieces)
+        assert done == wanted
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
