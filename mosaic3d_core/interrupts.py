@@ -59,6 +59,9 @@ def noted_interrupts() -> Iterator[Callable[[], None]]:
     """
     struck = False
     before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # a shell that starts this in the background keeps Ctrl-C from it
+        yield lambda: None
+        return
 
     def note(_number: int, _frame: object) -> None:
         nonlocal struck

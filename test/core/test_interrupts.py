@@ -102,3 +102,14 @@ def test_the_first_interrupt_waits_for_the_end_of_a_piece_of_work_and_the_second
             work(interrupts, pieces)
         assert done == wanted
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_that_the_shell_keeps_from_a_background_job_is_not_noted():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with noted_interrupts() as stop_if_interrupted:
+            signal.raise_signal(signal.SIGINT)
+            stop_if_interrupted()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
